@@ -1,0 +1,1 @@
+//! The mini-invoker inside each action's container.
