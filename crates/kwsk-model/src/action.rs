@@ -470,8 +470,8 @@ mod tests {
         .unwrap()
     }
 
-    fn exec(value: Value) -> Result<Exec, String> {
-        Exec::from_json(&value, &manifest(), &Namespace::new("me").unwrap()).map_err(|e| e.to_string())
+    fn exec(value: &Value) -> Result<Exec, String> {
+        Exec::from_json(value, &manifest(), &Namespace::new("me").unwrap()).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -493,14 +493,14 @@ mod tests {
 
     #[test]
     fn accepted_execs() {
-        let node = exec(json!({"kind":" NodeJS:Default ","code":"function main(){}","binary":true})).unwrap();
+        let node = exec(&json!({"kind":" NodeJS:Default ","code":"function main(){}","binary":true})).unwrap();
         assert_eq!(node.to_json(true), json!({"kind":"nodejs:20","code":"function main(){}","binary":false}));
         assert_eq!(node.to_json(false), json!({"kind":"nodejs:20","binary":false}));
-        let black = exec(json!({"kind":"blackbox","image":"openwhisk/x:1","code":" "})).unwrap();
+        let black = exec(&json!({"kind":"blackbox","image":"openwhisk/x:1","code":" "})).unwrap();
         assert_eq!(black.to_json(true), json!({"kind":"blackbox","image":"openwhisk/x:1","binary":false}));
-        let seq = exec(json!({"kind":"sequence","components":["/_/a","/o/p/b"]})).unwrap();
+        let seq = exec(&json!({"kind":"sequence","components":["/_/a","/o/p/b"]})).unwrap();
         assert_eq!(seq.to_json(true), json!({"kind":"sequence","components":["/me/a","/o/p/b"]}));
-        assert!(exec(json!({"kind":"java:8","jar":"UEsDBA==","main":"M"})).unwrap().is_binary());
+        assert!(exec(&json!({"kind":"java:8","jar":"UEsDBA==","main":"M"})).unwrap().is_binary());
     }
 
     #[test]
@@ -534,7 +534,7 @@ mod tests {
                 "The fully qualified name of the entity must contain at least the namespace and the name of the entity.",
             ),
         ] {
-            assert_eq!(exec(value).unwrap_err(), format!("The request content was malformed:\n{text}"));
+            assert_eq!(exec(&value).unwrap_err(), format!("The request content was malformed:\n{text}"));
         }
     }
 

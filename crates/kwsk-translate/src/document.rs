@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::de::DeserializeOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::Unreadable;
@@ -207,8 +207,9 @@ impl Document {
         };
         let mut take = |key: &str| map.shift_remove(key).unwrap_or_default();
         let (api_version, kind, metadata) = (take("apiVersion"), take("kind"), take("metadata"));
-        let kind = ResourceKind::of(api_version.as_str().unwrap_or_default(), kind.as_str().unwrap_or_default())
-            .ok_or_else(|| unreadable(format!("kwsk does not know {api_version} {kind}")))?;
+        let kind =
+            ResourceKind::of(api_version.as_str().unwrap_or_default(), kind.as_str().unwrap_or_default())
+                .ok_or_else(|| unreadable(format!("kwsk does not know {api_version} {kind}")))?;
         let metadata = serde_json::from_value(metadata).map_err(|error| unreadable(error.to_string()))?;
         Ok(Self::new(kind, metadata, map))
     }

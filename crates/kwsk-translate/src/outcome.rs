@@ -121,15 +121,19 @@ fn run_answered(status: u16, body: &str) -> ActivationResponse {
         if let Some(response) = error_field(body) {
             return ActivationResponse { size, ..response };
         }
-    } else if body.trim_start().starts_with(['{', '[']) {
-        if let Ok(result) = RawJson::parse(body.to_owned()) {
-            let failed = result.has_field("error");
-            let outcome = if failed { Outcome::ApplicationError } else { Outcome::Success };
-            return ActivationResponse { outcome, result: Some(result), size };
-        }
+    } else if let Some(result) = container(body) {
+        let failed = result.has_field("error");
+        let outcome = if failed { Outcome::ApplicationError } else { Outcome::Success };
+        return ActivationResponse { outcome, result: Some(result), size };
     }
     let text = with_body("The action did not produce a valid JSON or JSON Array response", body);
     ActivationResponse { size, ..ActivationResponse::developer_error(text) }
+}
+
+/// The body, if it is an object or an array.
+fn container(body: &str) -> Option<RawJson> {
+    let begins = body.trim_start().starts_with(['{', '[']);
+    begins.then(|| RawJson::parse(body.to_owned()).ok()).flatten()
 }
 
 fn with_body(text: &str, body: &str) -> String {
@@ -181,11 +185,7 @@ mod tests {
             (OutOfMemory, 2, json!(OUT_OF_MEMORY)),
             (NotStarted, 3, json!("Failed to provision resources to run the action.")),
             (ImageNotPulled { image: "x/y" }, 2, json!("Failed to pull container image 'x/y'.")),
-            (
-                NoExecutable { program: "z" },
-                2,
-                json!("exec: \"z\": executable file not found in $PATH"),
-            ),
+            (NoExecutable { program: "z" }, 2, json!("exec: \"z\": executable file not found in $PATH")),
             (
                 TooLarge { length: 9, limit: 4, prefix: "abcd" },
                 2,
@@ -215,10 +215,22 @@ mod tests {
             (ok("{"), 2, json!({"error": format!("{nonsense}: {{")})),
             (ok(""), 2, json!({"error": format!("{nonsense}.")})),
             (Answered { status: 502, body: r#"{"error":"x"}"# }, 2, json!({"error":"x"})),
-            (Answered { status: 502, body: r#"{"a":1}"# }, 2, json!({"error": format!("{nonsense}: {{\"a\":1}}")})),
+            (
+                Answered { status: 502, body: r#"{"a":1}"# },
+                2,
+                json!({"error": format!("{nonsense}: {{\"a\":1}}")}),
+            ),
             (Answered { status: 201, body: "{}" }, 2, json!({"error": format!("{nonsense}: {{}}")})),
-            (Died, 2, json!({"error":"The action did not produce a valid response and exited unexpectedly."})),
-            (TimedOut { limit_ms: 7 }, 2, json!({"error":"The action exceeded its time limits of 7 milliseconds."})),
+            (
+                Died,
+                2,
+                json!({"error":"The action did not produce a valid response and exited unexpectedly."}),
+            ),
+            (
+                TimedOut { limit_ms: 7 },
+                2,
+                json!({"error":"The action exceeded its time limits of 7 milliseconds."}),
+            ),
             (OutOfMemory, 2, json!({"error": OUT_OF_MEMORY})),
             (
                 TooLarge { length: 1_048_586, limit: 1_048_576, prefix: "{\"msg\":\"a" },

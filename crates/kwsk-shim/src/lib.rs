@@ -1,1 +1,0 @@
-//! The mini-invoker inside each action's container.
