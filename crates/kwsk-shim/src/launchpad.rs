@@ -1,0 +1,249 @@
+//! Starts runtime processes, keeps prewarmed ones (stem cells) and watches over them.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::LaunchError;
+use crate::memory::{Active, Watchdog};
+use crate::process::{Pipes, Plan, Process, WorkDir};
+use crate::runtime::{Runtime, Sandbox, Style};
+
+const NODE_LAUNCHER: &str = include_str!("../launchers/node.js");
+const PYTHON_LAUNCHER: &str = include_str!("../launchers/python.py");
+
+/// Starts every runtime process of a server. Cheap to clone. All its tasks are in the tracker it was given and end
+/// when the token is cancelled, killing every process.
+#[derive(Debug, Clone)]
+pub struct Launchpad(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    sandbox: Sandbox,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    watchdog: Arc<Watchdog>,
+    cells: Mutex<HashMap<String, Cells>>,
+    refill: Notify,
+}
+
+#[derive(Debug)]
+struct Cells {
+    runtime: Arc<Runtime>,
+    wanted: usize,
+    ready: VecDeque<Launched>,
+}
+
+/// A started process.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) process: Arc<Process>,
+    pub(crate) pipes: Pipes,
+    /// Where an HTTP runtime listens.
+    pub(crate) port: u16,
+}
+
+impl Launchpad {
+    /// Prepares the work root and starts the watchdog and the keeper of stem cells in `tracker`.
+    ///
+    /// # Errors
+    /// When the work root cannot be written.
+    pub async fn new(
+        sandbox: Sandbox,
+        tracker: TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, LaunchError> {
+        let root = sandbox.work_root.clone();
+        let failed = |source| LaunchError::WorkDir { path: root.clone(), source };
+        let launchers = root.join("launchers");
+        tokio::fs::create_dir_all(&launchers).await.map_err(failed)?;
+        tokio::fs::write(launchers.join("node.js"), NODE_LAUNCHER).await.map_err(failed)?;
+        tokio::fs::write(launchers.join("python.py"), PYTHON_LAUNCHER).await.map_err(failed)?;
+        // Children are started in other directories than ours.
+        let root = fs::canonicalize(&root).map_err(failed)?;
+        let inner = Arc::new(Inner {
+            sandbox: Sandbox { work_root: root, ..sandbox },
+            tracker: tracker.clone(),
+            stop: stop.clone(),
+            watchdog: Arc::default(),
+            cells: Mutex::default(),
+            refill: Notify::new(),
+        });
+        let watchdog = Arc::clone(&inner.watchdog);
+        tracker.spawn(stop.clone().run_until_cancelled_owned(async move { watchdog.watch().await }));
+        let keeping = Arc::clone(&inner);
+        tracker.spawn(stop.run_until_cancelled_owned(async move { keeping.keep_cells().await }));
+        Ok(Self(inner))
+    }
+
+    /// What surrounds every process.
+    #[must_use]
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.0.sandbox
+    }
+
+    /// Keeps `count` processes of `runtime` waiting for code, from now on and in the background. Kinds that cannot
+    /// start without their code have none.
+    pub fn set_stem_cells(&self, runtime: Arc<Runtime>, count: usize) {
+        let wanted = if runtime.is_prewarmable() { count } else { 0 };
+        let mut cells = self.0.cells();
+        let kind = runtime.kind().to_owned();
+        let entry = cells.entry(kind).or_insert_with(|| Cells {
+            runtime: Arc::clone(&runtime),
+            wanted,
+            ready: VecDeque::new(),
+        });
+        entry.wanted = wanted;
+        entry.runtime = runtime;
+        let surplus = entry.ready.len().saturating_sub(wanted);
+        entry.ready.drain(..surplus).for_each(|cell| cell.process.kill());
+        drop(cells);
+        self.0.refill.notify_one();
+    }
+
+    /// How many processes of `kind` are waiting.
+    #[must_use]
+    pub fn stem_cells(&self, kind: &str) -> usize {
+        self.0.cells().get(kind).map_or(0, |cells| cells.ready.len())
+    }
+
+    /// A process of `runtime` that has no code yet: a stem cell if there is one.
+    pub(crate) fn blank(&self, runtime: &Runtime, concurrent: bool) -> Result<Launched, LaunchError> {
+        // An HTTP runtime learns of concurrency from the environment it starts with.
+        let fits = !concurrent || runtime.style == Style::Launcher;
+        match fits.then(|| self.0.take_cell(runtime.kind())).flatten() {
+            Some(cell) => Ok(cell),
+            None => self.0.launch_blank(runtime, concurrent),
+        }
+    }
+
+    /// A process whose code is in `dir` already.
+    pub(crate) fn loaded(
+        &self,
+        runtime: &Runtime,
+        dir: Arc<WorkDir>,
+        argv: Vec<String>,
+        env: Vec<(String, String)>,
+    ) -> Result<Launched, LaunchError> {
+        let cwd = Some(dir.code());
+        let env = self.0.environment(runtime, &dir, false).into_iter().chain(env).collect();
+        self.0.launch(&Plan { argv, env, cwd }, dir, 0)
+    }
+
+    /// A directory for code that no process uses yet.
+    pub(crate) fn work_dir(&self) -> Result<Arc<WorkDir>, LaunchError> {
+        WorkDir::create(&self.0.sandbox.work_root).map(Arc::new)
+    }
+
+    /// Puts the process under the watchdog's eyes while the guard lives.
+    pub(crate) fn watch<'a>(&'a self, process: &'a Process) -> Active<'a> {
+        self.0.watchdog.enter(&process.gauge)
+    }
+
+    pub(crate) fn launchers(&self) -> std::path::PathBuf {
+        self.0.sandbox.work_root.join("launchers")
+    }
+
+    pub(crate) fn tracker(&self) -> &TaskTracker {
+        &self.0.tracker
+    }
+
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.0.stop
+    }
+}
+
+impl Inner {
+    fn cells(&self) -> MutexGuard<'_, HashMap<String, Cells>> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_cell(&self, kind: &str) -> Option<Launched> {
+        let mut cells = self.cells();
+        let ready = &mut cells.get_mut(kind)?.ready;
+        let cell = std::iter::from_fn(|| ready.pop_front()).find(|cell| !cell.process.has_exited());
+        drop(cells);
+        self.refill.notify_one();
+        cell
+    }
+
+    async fn keep_cells(&self) {
+        loop {
+            self.refill.notified().await;
+            while let Some(runtime) = self.lacking() {
+                match self.launch_blank(&runtime, false) {
+                    Ok(cell) => self.keep(&runtime, cell),
+                    Err(error) => {
+                        tracing::warn!(kind = runtime.kind(), %error, "a stem cell cannot be started");
+                        break;
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn lacking(&self) -> Option<Arc<Runtime>> {
+        let mut cells = self.cells();
+        cells.values_mut().for_each(|c| c.ready.retain(|cell| !cell.process.has_exited()));
+        cells.values().find(|c| c.ready.len() < c.wanted).map(|c| Arc::clone(&c.runtime))
+    }
+
+    fn keep(&self, runtime: &Runtime, cell: Launched) {
+        match self.cells().get_mut(runtime.kind()) {
+            Some(cells) if cells.ready.len() < cells.wanted => cells.ready.push_back(cell),
+            _ => cell.process.kill(),
+        }
+    }
+
+    fn launch_blank(&self, runtime: &Runtime, concurrent: bool) -> Result<Launched, LaunchError> {
+        let dir = Arc::new(WorkDir::create(&self.sandbox.work_root)?);
+        let port = if runtime.style == Style::Http { free_port()? } else { 0 };
+        let argv = runtime.argv(&self.sandbox.work_root.join("launchers"), &dir.code(), port);
+        let env = self.environment(runtime, &dir, concurrent);
+        self.launch(&Plan { argv, env, cwd: None }, dir, port)
+    }
+
+    fn launch(&self, plan: &Plan, dir: Arc<WorkDir>, port: u16) -> Result<Launched, LaunchError> {
+        if self.stop.is_cancelled() {
+            return Err(LaunchError::Stopping);
+        }
+        let (process, pipes, child) = Process::spawn(plan, &dir, &self.sandbox)?;
+        self.watchdog.add(Arc::clone(&process));
+        let watchdog = Arc::clone(&self.watchdog);
+        let (reaped, stop) = (Arc::clone(&process), self.stop.clone());
+        self.tracker.spawn(async move {
+            let pid = reaped.pid();
+            reaped.reap(child, dir, stop).await;
+            watchdog.remove(pid);
+        });
+        Ok(Launched { process, pipes, port })
+    }
+
+    fn environment(&self, runtime: &Runtime, dir: &WorkDir, concurrent: bool) -> Vec<(String, String)> {
+        let home = dir.path().to_string_lossy().into_owned();
+        let mut env: Vec<(String, String)> = [
+            ("PATH", self.sandbox.path.clone()),
+            ("HOME", home.clone()),
+            ("TMPDIR", home),
+            ("LANG", "C.UTF-8".to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into();
+        env.extend(self.sandbox.api_host.clone().map(|host| ("__OW_API_HOST".to_owned(), host)));
+        if concurrent {
+            env.push(("__OW_ALLOW_CONCURRENT".to_owned(), "true".to_owned()));
+        }
+        env.extend(runtime.command.env.iter().map(|(k, v)| (k.clone(), v.clone())));
+        env
+    }
+}
+
+fn free_port() -> Result<u16, LaunchError> {
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr());
+    port.map(|address| address.port()).map_err(LaunchError::Pipe)
+}

@@ -1,0 +1,32 @@
+//! The mini-invoker inside each action's container.
+//!
+//! A [`Shim`] is one instance of one action: at most one runtime child process, initialised once, given one run at a
+//! time (or as many as the action's concurrency allows), killed as a whole group when it misbehaves. A [`Launchpad`]
+//! starts those processes, keeps prewarmed ones and watches their memory. [`serve`] puts a shim on a socket.
+
+mod archive;
+mod code;
+mod error;
+mod events;
+mod http;
+mod instance;
+mod launchpad;
+mod leftovers;
+mod logs;
+mod memory;
+mod process;
+mod protocol;
+mod recent;
+mod runtime;
+mod shim;
+mod spec;
+mod stream;
+
+pub use archive::{ArchiveError, ArchiveLimits, extract_zip};
+pub use error::LaunchError;
+pub use http::{REPORT_MEDIA_TYPE, header, serve};
+pub use launchpad::Launchpad;
+pub use leftovers::reap_leftovers;
+pub use runtime::{Features, Runtime, Sandbox};
+pub use shim::Shim;
+pub use spec::{ActionSpec, CodeSource, Report, Run};

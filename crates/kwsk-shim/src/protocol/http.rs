@@ -1,0 +1,209 @@
+//! `/init` and `/run` over HTTP, with one kept connection per run at a time.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Connection, SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::logs::{LogSink, Source};
+use crate::process::{Pipes, Process};
+use crate::protocol::Answer;
+use crate::stream::Stream;
+
+/// Servers close idle connections after five seconds and more; younger ones are surely alive.
+const IDLE_MAX: Duration = Duration::from_secs(2);
+const RETRY_FIRST: Duration = Duration::from_millis(5);
+const RETRY_MAX: Duration = Duration::from_millis(100);
+const SENTINEL_WAIT: Duration = Duration::from_secs(2);
+
+/// One HTTP runtime.
+#[derive(Debug)]
+pub(crate) struct Client {
+    address: SocketAddr,
+    limit: u64,
+    kept: Mutex<Vec<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    sender: SendRequest<Full<Bytes>>,
+    driver: Connection<TokioIo<TcpStream>, Full<Bytes>>,
+    used: Instant,
+}
+
+/// The streams of a runtime that was spawned.
+#[derive(Debug)]
+pub(crate) struct Output {
+    stdout: Stream,
+    stderr: Stream,
+}
+
+impl Output {
+    pub(crate) fn new(pipes: Pipes) -> Self {
+        let stdout = Stream::new(Source::Stdout, pipes.stdout);
+        Self { stdout, stderr: Stream::new(Source::Stderr, pipes.stderr) }
+    }
+
+    pub(crate) fn drain(&mut self, sink: &mut LogSink) {
+        self.stdout.drain(sink);
+        self.stderr.drain(sink);
+    }
+
+    /// Waits for the runtime to say that the logs are complete.
+    pub(crate) async fn settle(&mut self, sink: &mut LogSink) {
+        let timer = sleep(SENTINEL_WAIT);
+        tokio::pin!(timer);
+        while !sink.has_ended() {
+            tokio::select! {
+                biased;
+                () = self.stdout.fill() => self.stdout.emit(sink),
+                () = self.stderr.fill() => self.stderr.emit(sink),
+                () = &mut timer => {
+                    sink.mark_incomplete();
+                    break;
+                }
+            }
+        }
+        self.drain(sink);
+    }
+}
+
+/// Waits for `call` while the process's output is collected.
+pub(crate) async fn attended(
+    call: impl Future<Output = Answer>,
+    process: Option<&Process>,
+    output: Option<&mut Output>,
+    deadline: Instant,
+    sink: &mut LogSink,
+) -> Answer {
+    let timer = sleep_until(deadline);
+    let exited = async {
+        match process {
+            Some(process) => process.exited().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(call, timer, exited);
+    let Some(output) = output else {
+        return tokio::select! {
+            biased;
+            answer = &mut call => answer,
+            () = &mut exited => Answer::Died,
+            () = &mut timer => Answer::TimedOut,
+        };
+    };
+    let answer = loop {
+        tokio::select! {
+            biased;
+            answer = &mut call => break answer,
+            () = output.stdout.fill() => output.stdout.emit(sink),
+            () = output.stderr.fill() => output.stderr.emit(sink),
+            () = &mut exited => break Answer::Died,
+            () = &mut timer => break Answer::TimedOut,
+        }
+    };
+    output.stdout.drain(sink);
+    output.stderr.drain(sink);
+    answer
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr, limit: u64) -> Self {
+        Self { address, limit, kept: Mutex::default() }
+    }
+
+    /// `POST /init`, again and again while nobody listens yet. The caller brings the deadline.
+    pub(crate) async fn init(&self, body: Bytes) -> Answer {
+        let mut pause = RETRY_FIRST;
+        loop {
+            match self.connect().await {
+                Ok(kept) => return self.call(kept, "/init", body).await,
+                Err(_) => sleep(pause).await,
+            }
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    /// `POST /run`, once.
+    pub(crate) async fn run(&self, body: Bytes) -> Answer {
+        let kept = match self.take() {
+            Some(kept) => kept,
+            None => match self.connect().await {
+                Ok(kept) => kept,
+                Err(_) => return Answer::Died,
+            },
+        };
+        self.call(kept, "/run", body).await
+    }
+
+    fn take(&self) -> Option<Kept> {
+        let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|kept| kept.used.elapsed() < IDLE_MAX && !kept.sender.is_closed());
+        all.pop()
+    }
+
+    async fn connect(&self) -> std::io::Result<Kept> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, driver) = handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
+        Ok(Kept { sender, driver, used: Instant::now() })
+    }
+
+    /// The connection is driven here, by whoever waits for the answer, instead of by a task of its own.
+    async fn call(&self, mut kept: Kept, path: &'static str, body: Bytes) -> Answer {
+        let Ok(request) = http::Request::post(path)
+            .header(http::header::HOST, self.address.to_string())
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+        else {
+            return Answer::NotStarted;
+        };
+        let (answer, open) = {
+            let Kept { sender, driver, .. } = &mut kept;
+            let exchange = async {
+                sender.ready().await.ok()?;
+                let response = sender.send_request(request).await.ok()?;
+                self.read(response).await
+            };
+            tokio::pin!(exchange);
+            tokio::select! {
+                biased;
+                answer = &mut exchange => (answer, true),
+                // The answer may have arrived together with the end of the connection.
+                _ = &mut *driver => (exchange.await, false),
+            }
+        };
+        let Some((answer, reusable)) = answer else { return Answer::Died };
+        if open && reusable {
+            kept.used = Instant::now();
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+        }
+        answer
+    }
+
+    /// Reads the whole body, keeping no more than is shown of it.
+    async fn read(&self, response: http::Response<Incoming>) -> Option<(Answer, bool)> {
+        let status = response.status().as_u16();
+        let closes = response.headers().get(http::header::CONNECTION).is_some_and(|v| v == "close");
+        let reusable = !closes && response.version() == http::Version::HTTP_11;
+        let cap = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let mut body = response.into_body();
+        let mut head = Vec::new();
+        let mut length = 0;
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame.ok()?.into_data() {
+                length += data.len() as u64;
+                let room = cap.saturating_sub(head.len()).min(data.len());
+                head.extend_from_slice(&data[..room]);
+            }
+        }
+        Some((Answer::of_line(status, &head, length, self.limit), reusable))
+    }
+}

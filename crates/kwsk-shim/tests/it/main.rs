@@ -1,0 +1,13 @@
+//! Shims with real runtimes: Node.js and Python from `PATH`, shell scripts, and hostile programs.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail like the test")]
+
+mod harness;
+
+mod http_runtimes;
+mod launchers_node;
+mod launchers_python;
+mod limits;
+mod loops;
+mod state;
+mod surface;

@@ -1,0 +1,176 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use kwsk_model::activation::Outcome;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::harness::{
+    Pad, a_run, command, developer_error, is_alive, node, node_http, ok, python, run, source, until,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_first_calls_share_one_init() {
+    let pad = Pad::new().await;
+    let mark = pad.root.path().join("inits");
+    let count = || std::fs::read_to_string(&mark).map_or(0, |text| text.len());
+    let append = format!("require('fs').appendFileSync({:?}, 'x');", mark.to_string_lossy());
+    for (end, good) in [("function main() { return {} }", true), ("throw new Error('no')", false)] {
+        let mut spec = source(&format!("{append} {end}"));
+        spec.concurrency = 10;
+        let shim = pad.shim(&node(), spec);
+        let before = count();
+        let mut tasks = JoinSet::new();
+        for _ in 0..if good { 100 } else { 10 } {
+            let shim = shim.clone();
+            tasks.spawn(async move { run(&shim, json!({})).await });
+        }
+        while let Some(report) = tasks.join_next().await {
+            let report = report.unwrap();
+            if good {
+                ok(&report);
+            } else {
+                assert!(developer_error(&report).contains("Error: no"));
+            }
+        }
+        assert_eq!(count() - before, 1);
+        if !good {
+            developer_error(&run(&shim, json!({})).await);
+            assert_eq!(count() - before, 2, "the next call starts afresh");
+        }
+    }
+    pad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_beyond_the_concurrency_wait() {
+    let pad = Pad::new().await;
+    let code =
+        "let n = 0; function main() { n++; return new Promise(r => setTimeout(() => r({n: n--}), 5)) }";
+    let shim = pad.shim(&node(), source(code));
+    let mut tasks = JoinSet::new();
+    for _ in 0..10 {
+        let shim = shim.clone();
+        tasks.spawn(async move { ok(&run(&shim, json!({})).await) });
+    }
+    while let Some(result) = tasks.join_next().await {
+        assert_eq!(result.unwrap(), json!({"n":1}));
+    }
+    pad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_runs_once() {
+    let pad = Pad::new().await;
+    let code =
+        "let n = 0; async function main(a) { await new Promise(r => setTimeout(r, 20)); return {n: ++n} }";
+    for concurrency in [1, 4] {
+        let mut spec = source(code);
+        spec.concurrency = concurrency;
+        let shim = pad.shim(&node(), spec);
+        let same = a_run(json!({}));
+        let (first, second) = tokio::join!(shim.run(same.clone()), shim.run(same.clone()));
+        let third = shim.run(same).await;
+        assert_eq!(first, second);
+        assert_eq!(first, third);
+        assert_eq!(ok(&run(&shim, json!({})).await), json!({"n":2}));
+    }
+    pad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abandoned_run_is_killed_and_answers_nobody() {
+    let pad = Pad::new().await;
+    let code = "async function main(a) { if (a.slow) await new Promise(r => setTimeout(r, 200)); return {got: a, pid: process.pid} }";
+    for runtime in [node(), node_http("no-sentinel")] {
+        let mut spec = source(code);
+        spec.logs_bytes = 0;
+        let shim = pad.shim(&runtime, spec);
+        ok(&run(&shim, json!({})).await);
+        let pid = u64::from(shim.pid().unwrap());
+        let slow = a_run(json!({"slow":true}));
+        let abandoned = tokio::time::timeout(Duration::from_millis(20), shim.run(slow.clone())).await;
+        assert!(abandoned.is_err());
+        until("the end of the abandoned runtime", || !is_alive(pid)).await;
+        assert_eq!(ok(&run(&shim, json!({"n":2})).await)["got"], json!({"n":2}));
+        // It may have run: it does not run again.
+        assert_eq!(shim.run(slow).await.response.outcome, Outcome::WhiskError);
+    }
+    pad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abandoned_init_leaves_nothing() {
+    let pad = Pad::new().await;
+    let shim = pad.shim(&python(), source("import time\ntime.sleep(0.2)\ndef main(a): return {}"));
+    let abandoned = tokio::time::timeout(Duration::from_millis(50), run(&shim, json!({}))).await;
+    assert!(abandoned.is_err() && !shim.is_warm());
+    until("an empty work root", || std::fs::read_dir(pad.work()).unwrap().count() == 1).await;
+    ok(&run(&shim, json!({})).await);
+    pad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_that_died_while_idle_is_replaced() {
+    let pad = Pad::new().await;
+    let shim = pad.shim(
+        &node(),
+        source("function main(a) { if (a.die) setTimeout(() => process.exit(1), 1); return {} }"),
+    );
+    ok(&run(&shim, json!({"die":true})).await);
+    until("the end of the runtime", || !shim.is_warm()).await;
+    let report = run(&shim, json!({})).await;
+    ok(&report);
+    assert!(report.init_ms.is_some());
+    pad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping() {
+    let pad = Pad::new().await;
+    let shim = pad.shim(&node(), source("function main() { return {} }"));
+    ok(&run(&shim, json!({})).await);
+    let pid = u64::from(shim.pid().unwrap());
+    shim.stop().await;
+    assert!(!is_alive(pid) && !shim.is_warm());
+    assert_eq!(std::fs::read_dir(pad.work()).unwrap().count(), 1);
+    let report = run(&shim, json!({})).await;
+    assert_eq!(report.response.outcome, Outcome::WhiskError);
+    pad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stem_cells() {
+    let pad = Pad::new().await;
+    let runtime = node();
+    pad.pad.set_stem_cells(Arc::clone(&runtime), 2);
+    until("two stem cells", || pad.pad.stem_cells("test:1") == 2).await;
+    let shims: Vec<_> = (0..3).map(|_| pad.shim(&runtime, source("function main() { return {} }"))).collect();
+    for shim in &shims {
+        ok(&run(shim, json!({})).await);
+    }
+    until("two stem cells again", || pad.pad.stem_cells("test:1") == 2).await;
+    pad.pad.set_stem_cells(runtime, 0);
+    assert_eq!(pad.pad.stem_cells("test:1"), 0);
+    let exec = command(&["{code}/exec"]);
+    pad.pad.set_stem_cells(exec, 3);
+    assert_eq!(pad.pad.stem_cells("test:1"), 0);
+    pad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leftovers_of_a_killed_server_are_reaped() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("run-x");
+    std::fs::create_dir(&dir).unwrap();
+    let mut child = {
+        use std::os::unix::process::CommandExt as _;
+        std::process::Command::new("sleep").arg("300").process_group(0).spawn().unwrap()
+    };
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+    let started = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().to_owned();
+    std::fs::write(root.path().join("run-x.pid"), format!("{} {started}\n", child.id())).unwrap();
+    assert_eq!(kwsk_shim::reap_leftovers(root.path()), 1);
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+}
