@@ -1,6 +1,7 @@
 'use strict'
-// kwsk's launcher for Node.js: request lines on stdin, frames on file descriptor 3. See the crate's README.
+// kwsk's launcher for Node.js: request lines on file descriptor 4, frames on 3. See the crate's README.
 const fs = require('fs')
+const net = require('net')
 const path = require('path')
 const vm = require('vm')
 const Module = require('module')
@@ -182,7 +183,9 @@ for (const stream of [process.stdout, process.stderr]) {
 }
 
 let chunks = []
-process.stdin.on('data', chunk => {
+// Children of the action inherit neither: Node.js marks all descriptors it starts with close-on-exec.
+const requests = new net.Socket({ fd: 4, readable: true, writable: false })
+requests.on('data', chunk => {
   let from = 0
   for (let at; (at = chunk.indexOf(NEWLINE, from)) >= 0; from = at + 1) {
     const line = chunk.subarray(from, at)
@@ -193,4 +196,4 @@ process.stdin.on('data', chunk => {
   if (from < chunk.length) chunks.push(from ? chunk.subarray(from) : chunk)
 })
 // The other end is gone, and with it everyone who wants an answer.
-process.stdin.on('end', () => exit(0))
+requests.on('end', () => exit(0))

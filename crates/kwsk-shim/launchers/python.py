@@ -1,4 +1,4 @@
-"""kwsk's launcher for Python: request lines on stdin, frames on file descriptor 3. See the crate's README."""
+"""kwsk's launcher for Python: request lines on file descriptor 4, frames on 3. See the crate's README."""
 import asyncio
 import contextvars
 import glob
@@ -13,12 +13,12 @@ import traceback
 import types
 
 ANSWERS = 3
+REQUESTS = 4
 NO_DICTIONARY = "The action did not return a dictionary or array."
 
-# Children of the action inherit neither our requests nor our answers.
-REQUESTS = os.dup(0)
-os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+# Children of the action inherit neither.
 os.set_inheritable(ANSWERS, False)
+os.set_inheritable(REQUESTS, False)
 
 lock = threading.Lock()
 tag_of_run = contextvars.ContextVar("kwsk_tag", default=None)

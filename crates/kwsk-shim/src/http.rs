@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -16,11 +17,13 @@ use kwsk_model::activation::{ActivationId, Outcome};
 use kwsk_model::json::RawJson;
 use kwsk_model::limits::MAX_BODY_BYTES;
 use kwsk_model::proxy::RunContext;
+use kwsk_translate::event::{self, CloudEvent};
+use kwsk_translate::rule;
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::events::{self, error_body};
 use crate::shim::Shim;
 use crate::spec::{Report, Run};
 
@@ -39,8 +42,6 @@ pub mod header {
     pub const CONTEXT: &str = "x-kwsk-context";
     /// `1`: the arguments are complete, nothing is merged below them.
     pub const COMPLETE: &str = "x-kwsk-complete";
-    /// The rule (`/ns/name`) an event came through; the activation id is derived from it.
-    pub const RULE: &str = "x-kwsk-rule";
     /// Activation id, in every answer of a run.
     pub const ACTIVATION: &str = "x-kwsk-activation";
     /// Milliseconds of the init, if this run had to do it.
@@ -109,7 +110,7 @@ async fn connection(stream: TcpStream, shim: Arc<Shim>, shutdown: CancellationTo
 
 async fn handle(shim: &Shim, request: Request<Incoming>) -> Reply {
     let (head, body) = request.into_parts();
-    let is_event = events::is_event(&head.headers);
+    let is_event = event::is_event(texts(&head.headers));
     match (&head.method, head.uri.path()) {
         (&Method::GET, "/kwsk/ready") => return reply(StatusCode::OK, "{\"ok\":true}".into()),
         (&Method::POST, "/") => {}
@@ -124,7 +125,7 @@ async fn handle(shim: &Shim, request: Request<Incoming>) -> Reply {
         }
         Err(_) => return refusal(StatusCode::BAD_REQUEST, "The request ended early."),
     };
-    match prepare(shim, &head.headers, &body, is_event) {
+    match prepare(shim, &head, &body, is_event) {
         Ok(run) => {
             let id = run.context.activation_id.clone();
             let report = shim.run(run).await;
@@ -134,43 +135,45 @@ async fn handle(shim: &Shim, request: Request<Incoming>) -> Reply {
     }
 }
 
-fn prepare(shim: &Shim, headers: &HeaderMap, body: &[u8], is_event: bool) -> Result<Run, String> {
-    let spec = shim.spec();
-    let (given, event) = if is_event {
-        let event = events::read(headers, body).map_err(|error| error.to_string())?;
-        (event.arguments.clone(), Some(event))
+fn prepare(shim: &Shim, head: &Parts, body: &[u8], is_event: bool) -> Result<Run, String> {
+    let (spec, headers) = (shim.spec(), &head.headers);
+    let (payload, event) = if is_event {
+        let event = CloudEvent::from_http(texts(headers), body).map_err(|error| error.to_string())?;
+        (event.arguments(), Some(event))
     } else {
-        (payload(body)?, None)
+        (payload_of(body)?, None)
     };
-    let complete = events::header(headers, header::COMPLETE) == Some("1");
+    let complete = given(headers, header::COMPLETE) == Some("1");
     let arguments = match complete {
-        true => given,
-        false => spec.parameters.arguments(&given, false).map_err(|error| error.to_string())?,
+        true => payload,
+        false => spec.parameters.arguments(&payload, false).map_err(|error| error.to_string())?,
     };
-    if let Some(context) = events::header(headers, header::CONTEXT) {
+    if let Some(context) = given(headers, header::CONTEXT) {
         let context: RunContext = serde_json::from_str(context)
             .map_err(|_| format!("The header {} is malformed.", header::CONTEXT))?;
         return Ok(Run { context, arguments });
     }
     let mut context = spec.identity.clone();
+    // An event that was sent to the action itself is no rule's; the action takes its place.
     let derived = event.and_then(|event| {
-        let target = events::header(headers, header::RULE).unwrap_or(&context.action_name);
-        events::activation_id(&event, target)
+        let own = || context.action_name.trim_start_matches('/').parse().ok();
+        let target = rule::of_path(head.uri.path()).or_else(own)?;
+        Some(ActivationId::of_rule(&event.source, &event.id, &target))
     });
-    let id = match (events::header(headers, header::ACTIVATION_ID), derived) {
+    let id = match (given(headers, header::ACTIVATION_ID), derived) {
         (Some(id), _) => id.parse::<ActivationId>().map_err(|error| error.to_string())?,
         (None, Some(id)) => id,
         (None, None) => random_id().ok_or("The system has no randomness.")?,
     };
     context.transaction_id =
-        events::header(headers, header::TRANSACTION_ID).map_or_else(|| id.to_string(), str::to_owned);
+        given(headers, header::TRANSACTION_ID).map_or_else(|| id.to_string(), str::to_owned);
     context.activation_id = id.to_string();
-    context.deadline = events::header(headers, header::DEADLINE)
+    context.deadline = given(headers, header::DEADLINE)
         .map_or_else(|| (now_ms() + spec.timeout_ms).to_string(), str::to_owned);
     Ok(Run { context, arguments })
 }
 
-fn payload(body: &[u8]) -> Result<RawJson, String> {
+fn payload_of(body: &[u8]) -> Result<RawJson, String> {
     if body.is_empty() {
         return Ok(RawJson::empty_object());
     }
@@ -178,6 +181,15 @@ fn payload(body: &[u8]) -> Result<RawJson, String> {
     let text = std::str::from_utf8(body).map_err(|_| malformed())?;
     let payload = RawJson::parse(text.to_owned()).map_err(|_| malformed())?;
     if payload.is_object() || payload.is_array() { Ok(payload) } else { Err(malformed()) }
+}
+
+/// The headers that are text.
+fn texts(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
+}
+
+fn given<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().filter(|value| !value.is_empty())
 }
 
 fn random_id() -> Option<ActivationId> {
@@ -219,7 +231,7 @@ fn answer(report: &Report, id: &str, asked: &HeaderMap) -> Reply {
 }
 
 fn refusal(status: StatusCode, message: &str) -> Reply {
-    reply(status, error_body(message).to_string().into())
+    reply(status, json!({ "error": message }).to_string().into())
 }
 
 fn reply(status: StatusCode, body: Bytes) -> Reply {

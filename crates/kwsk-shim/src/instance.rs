@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kwsk_model::limits::MB;
-use kwsk_model::proxy::{InitBody, InitValue, RunBody};
+use kwsk_model::proxy::{InitBody, InitValue};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
@@ -120,7 +120,7 @@ impl Init<'_> {
 
     async fn launcher(&self, unfinished: &mut Unfinished, sink: &mut LogSink) -> Result<Link, Answer> {
         let concurrent = self.concurrency() > 1;
-        let launched = self.pad.blank(self.runtime, concurrent).map_err(refused)?;
+        let launched = self.pad.blank(self.runtime, concurrent).await.map_err(refused)?;
         let process = self.own(unfinished, &launched);
         let _active = self.pad.watch(&process);
         let delivered = self.deliver(process.code().to_owned()).await?;
@@ -175,7 +175,7 @@ impl Init<'_> {
         let (address, process, mut output) = match attached {
             Some(address) => (address, None, None),
             None => {
-                let launched = self.pad.blank(self.runtime, self.concurrency() > 1).map_err(refused)?;
+                let launched = self.pad.blank(self.runtime, self.concurrency() > 1).await.map_err(refused)?;
                 let process = self.own(unfinished, &launched);
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, launched.port));
                 (address, Some(process), Some(Box::new(Output::new(launched.pipes))))
@@ -292,12 +292,10 @@ impl Instance {
         deadline: Instant,
         sink: &mut LogSink,
     ) -> Answer {
-        let body = RunBody { value: run.arguments.clone(), context: run.context.clone() };
-        let Ok(body) = serde_json::to_vec(&body) else { return Answer::NotStarted };
         // With several runs at a time the first one to find the streams gets what is in them: sentinels cannot say whose
         // a line is.
         let mut output = take(slot);
-        let call = client.run(Bytes::from(body));
+        let call = client.run(Bytes::from(request_line(run, None)));
         let answer = attended(call, self.process.as_deref(), output.as_deref_mut(), deadline, sink).await;
         if let Some(mut streams) = output {
             let alone = self.runtime.concurrency(self.spec.concurrency) == 1;

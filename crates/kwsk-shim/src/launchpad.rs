@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::LaunchError;
+use crate::interpreter::Interpreters;
 use crate::memory::{Active, Watchdog};
-use crate::process::{Pipes, Plan, Process, WorkDir};
+use crate::process::{Pipes, Plan, Process, Requests, WorkDir};
 use crate::runtime::{Runtime, Sandbox, Style};
 
 const NODE_LAUNCHER: &str = include_str!("../launchers/node.js");
@@ -29,6 +30,7 @@ struct Inner {
     watchdog: Arc<Watchdog>,
     cells: Mutex<HashMap<String, Cells>>,
     refill: Notify,
+    interpreters: Interpreters,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl Launchpad {
             watchdog: Arc::default(),
             cells: Mutex::default(),
             refill: Notify::new(),
+            interpreters: Interpreters::default(),
         });
         let watchdog = Arc::clone(&inner.watchdog);
         tracker.spawn(stop.clone().run_until_cancelled_owned(async move { watchdog.watch().await }));
@@ -112,12 +115,12 @@ impl Launchpad {
     }
 
     /// A process of `runtime` that has no code yet: a stem cell if there is one.
-    pub(crate) fn blank(&self, runtime: &Runtime, concurrent: bool) -> Result<Launched, LaunchError> {
+    pub(crate) async fn blank(&self, runtime: &Runtime, concurrent: bool) -> Result<Launched, LaunchError> {
         // An HTTP runtime learns of concurrency from the environment it starts with.
         let fits = !concurrent || runtime.style == Style::Launcher;
         match fits.then(|| self.0.take_cell(runtime.kind())).flatten() {
             Some(cell) => Ok(cell),
-            None => self.0.launch_blank(runtime, concurrent),
+            None => self.0.launch_blank(runtime, concurrent).await,
         }
     }
 
@@ -131,7 +134,7 @@ impl Launchpad {
     ) -> Result<Launched, LaunchError> {
         let cwd = Some(dir.code());
         let env = self.0.environment(runtime, &dir, false).into_iter().chain(env).collect();
-        self.0.launch(&Plan { argv, env, cwd }, dir, 0)
+        self.0.launch(&Plan { argv, env, cwd, requests: Requests::Stdin }, dir, 0)
     }
 
     /// A directory for code that no process uses yet.
@@ -175,7 +178,7 @@ impl Inner {
         loop {
             self.refill.notified().await;
             while let Some(runtime) = self.lacking() {
-                match self.launch_blank(&runtime, false) {
+                match self.launch_blank(&runtime, false).await {
                     Ok(cell) => self.keep(&runtime, cell),
                     Err(error) => {
                         tracing::warn!(kind = runtime.kind(), %error, "a stem cell cannot be started");
@@ -200,12 +203,17 @@ impl Inner {
         }
     }
 
-    fn launch_blank(&self, runtime: &Runtime, concurrent: bool) -> Result<Launched, LaunchError> {
+    async fn launch_blank(&self, runtime: &Runtime, concurrent: bool) -> Result<Launched, LaunchError> {
         let dir = Arc::new(WorkDir::create(&self.sandbox.work_root)?);
         let port = if runtime.style == Style::Http { free_port()? } else { 0 };
-        let argv = runtime.argv(&self.sandbox.work_root.join("launchers"), &dir.code(), port);
+        let mut argv = runtime.argv(&self.sandbox.work_root.join("launchers"), &dir.code(), port);
+        let mut requests = Requests::Stdin;
+        if runtime.style == Style::Launcher {
+            requests = Requests::Own;
+            self.interpreters.resolve(runtime, &self.sandbox.path, &mut argv).await;
+        }
         let env = self.environment(runtime, &dir, concurrent);
-        self.launch(&Plan { argv, env, cwd: None }, dir, port)
+        self.launch(&Plan { argv, env, cwd: None, requests }, dir, port)
     }
 
     fn launch(&self, plan: &Plan, dir: Arc<WorkDir>, port: u16) -> Result<Launched, LaunchError> {
@@ -246,4 +254,81 @@ impl Inner {
 fn free_port() -> Result<u16, LaunchError> {
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr());
     port.map(|address| address.port()).map_err(LaunchError::Pipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    use kwsk_model::runtimes::{Protocol, RuntimeCommand};
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::timeout;
+
+    fn runtime(program: &str, launcher: &str) -> Runtime {
+        let command = RuntimeCommand {
+            protocol: Protocol::Actionloop,
+            argv: vec![program.to_owned(), launcher.to_owned()],
+            env: Default::default(),
+            prewarm: true,
+            concurrent: true,
+        };
+        Runtime::new("test:1", command)
+    }
+
+    /// Sends a line and reads the answer.
+    async fn ask(cell: &mut Launched, request: serde_json::Value) -> String {
+        cell.pipes.requests.write_all(format!("{request}\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        while !answer.ends_with('\n') {
+            let mut bytes = [0; 256];
+            let read = timeout(Duration::from_secs(20), cell.pipes.answers.read(&mut bytes)).await;
+            let read = read.expect("no answer").unwrap();
+            assert!(read > 0, "no answer");
+            answer.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+        }
+        answer
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn launchers_end_with_their_requests() {
+        let root = tempfile::tempdir().unwrap();
+        let mut sandbox = Sandbox::new(root.path());
+        sandbox.path = std::env::vars().find(|(key, _)| key == "PATH").unwrap().1;
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let pad = Launchpad::new(sandbox, tracker.clone(), stop.clone()).await.unwrap();
+        let python = runtime("python3", "{launcher:python}");
+        let node = runtime("node", "{launcher:node}");
+        let busy = "def main(a):\n    print('on', flush=True)\n    while True: pass";
+        for (runtime, code, run) in [
+            (&python, None, false),
+            (&node, None, false),
+            (&python, Some(busy), true),
+            (&node, Some("function main() {}"), false),
+            (&node, Some("function main() { console.log('on'); return new Promise(() => {}) }"), true),
+        ] {
+            let mut cell = pad.blank(runtime, false).await.unwrap();
+            if let Some(code) = code {
+                fs::write(cell.process.code().join("exec"), code).unwrap();
+                let init = json!({"name":"a","main":"main","path":cell.process.code(),"archive":false,"env":{},"concurrent":false});
+                assert_eq!(ask(&mut cell, json!({ "init": init })).await, "=200 {\"ok\":true}\n");
+            }
+            if run {
+                cell.pipes.requests.write_all(b"{\"value\":{}}\n").await.unwrap();
+                let mut bytes = [0; 8];
+                let printed = timeout(Duration::from_secs(20), cell.pipes.stdout.read(&mut bytes)).await;
+                assert_eq!(&bytes[..printed.expect("it does not run").unwrap()], b"on\n");
+            }
+            assert!(!cell.process.has_exited());
+            let Launched { process, pipes, .. } = cell;
+            let began = Instant::now();
+            drop(pipes.requests);
+            timeout(Duration::from_secs(20), process.exited()).await.expect("the launcher lives on");
+            assert!(began.elapsed() < Duration::from_secs(10));
+        }
+        stop.cancel();
+        tracker.close();
+        tracker.wait().await;
+    }
 }

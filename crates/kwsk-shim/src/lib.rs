@@ -7,9 +7,9 @@
 mod archive;
 mod code;
 mod error;
-mod events;
 mod http;
 mod instance;
+mod interpreter;
 mod launchpad;
 mod leftovers;
 mod logs;

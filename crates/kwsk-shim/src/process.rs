@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
@@ -18,6 +19,9 @@ use crate::error::LaunchError;
 use crate::leftovers::{self, DIRECTORY_PREFIX};
 use crate::memory::{Cgroup, Gauge};
 use crate::runtime::Sandbox;
+
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// A runtime's own directory, removed with everything in it when dropped.
 #[derive(Debug)]
@@ -58,7 +62,8 @@ pub(crate) struct Process {
 /// Our ends of the pipes.
 #[derive(Debug)]
 pub(crate) struct Pipes {
-    pub(crate) stdin: Sender,
+    /// Its stdin, or its file descriptor 4.
+    pub(crate) requests: Sender,
     pub(crate) stdout: Receiver,
     pub(crate) stderr: Receiver,
     /// Its file descriptor 3.
@@ -72,6 +77,15 @@ pub(crate) struct Plan {
     pub(crate) env: Vec<(String, String)>,
     /// Working directory, when it is not the work directory.
     pub(crate) cwd: Option<PathBuf>,
+    pub(crate) requests: Requests,
+}
+
+/// Where a process reads its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Requests {
+    Stdin,
+    /// File descriptor 4, with nothing on stdin: children that inherit stdin cannot take requests away.
+    Own,
 }
 
 impl Process {
@@ -82,17 +96,17 @@ impl Process {
         sandbox: &Sandbox,
     ) -> Result<(Arc<Self>, Pipes, Child), LaunchError> {
         let program = plan.argv.first().cloned().unwrap_or_default();
-        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|e| LaunchError::Pipe(e.into()))?;
-        let mut command = command(plan, dir, sandbox, writer)?;
-        let mut child = command.spawn().map_err(|source| match source.kind() {
+        let (answers, answering) = pipe()?;
+        let (asked, requests) = pipe()?;
+        let mut command = command(plan, dir, sandbox, answering, asked)?;
+        let mut child = spawn_when_free(&mut command).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => LaunchError::NoProgram { program: program.clone() },
             _ => LaunchError::Spawn { program: program.clone(), source },
         })?;
         drop(command);
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let Some(pid) = pid else { return Err(LaunchError::NoProgram { program }) };
-        let pipes = Pipes::of(&mut child, reader).map_err(LaunchError::Pipe)?;
+        let pipes = Pipes::of(&mut child, requests, answers).map_err(LaunchError::Pipe)?;
         confine(pid, sandbox);
         let number = pid.as_raw_nonzero().get().unsigned_abs();
         if let Err(error) = leftovers::record(dir.path(), number) {
@@ -180,11 +194,31 @@ async fn zombie(pid: Pid, child: &mut Child) {
     }
 }
 
+/// A program we have just written counts as busy while another thread's child, between its fork and its exec, holds a
+/// copy of the descriptor it was written through. That takes well under a millisecond.
+fn spawn_when_free(command: &mut tokio::process::Command) -> io::Result<Child> {
+    let mut tries = 0;
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < BUSY_TRIES => {
+                tries += 1;
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            spawned => return spawned,
+        }
+    }
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), LaunchError> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| LaunchError::Pipe(e.into()))
+}
+
 fn command(
     plan: &Plan,
     dir: &WorkDir,
     sandbox: &Sandbox,
     answers: OwnedFd,
+    requests: OwnedFd,
 ) -> Result<tokio::process::Command, LaunchError> {
     use std::os::unix::process::CommandExt as _;
     let (program, args) =
@@ -192,17 +226,23 @@ fn command(
     let mut command = std::process::Command::new(find(program, &sandbox.path));
     command.arg0(program).args(args).env_clear().envs(plan.env.iter().map(|(k, v)| (k, v)));
     command.current_dir(plan.cwd.as_deref().unwrap_or(dir.path())).process_group(0);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-        .fd_mappings(vec![FdMapping { parent_fd: answers, child_fd: 3 }])
-        .map_err(|e| LaunchError::Pipe(io::Error::other(e)))?;
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut mappings = vec![FdMapping { parent_fd: answers, child_fd: 3 }];
+    match plan.requests {
+        Requests::Stdin => drop(command.stdin(requests)),
+        Requests::Own => {
+            command.stdin(Stdio::null());
+            mappings.push(FdMapping { parent_fd: requests, child_fd: 4 });
+        }
+    }
+    command.fd_mappings(mappings).map_err(|e| LaunchError::Pipe(io::Error::other(e)))?;
     let mut command = tokio::process::Command::from(command);
     command.kill_on_drop(true);
     Ok(command)
 }
 
 /// The program as the sandbox's `PATH` has it: the shim's own may differ.
-fn find(program: &str, path: &str) -> PathBuf {
+pub(crate) fn find(program: &str, path: &str) -> PathBuf {
     if program.contains('/') {
         return PathBuf::from(program);
     }
@@ -227,13 +267,12 @@ fn confine(pid: Pid, sandbox: &Sandbox) {
 }
 
 impl Pipes {
-    fn of(child: &mut Child, answers: OwnedFd) -> io::Result<Self> {
+    fn of(child: &mut Child, requests: OwnedFd, answers: OwnedFd) -> io::Result<Self> {
         let missing = || io::Error::other("a standard stream is missing");
-        let stdin = child.stdin.take().ok_or_else(missing)?.into_owned_fd()?;
         let stdout = child.stdout.take().ok_or_else(missing)?.into_owned_fd()?;
         let stderr = child.stderr.take().ok_or_else(missing)?.into_owned_fd()?;
         Ok(Self {
-            stdin: Sender::from_owned_fd(stdin)?,
+            requests: Sender::from_owned_fd(requests)?,
             stdout: Receiver::from_owned_fd(stdout)?,
             stderr: Receiver::from_owned_fd(stderr)?,
             answers: Receiver::from_owned_fd(answers)?,

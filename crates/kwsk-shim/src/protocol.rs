@@ -68,7 +68,7 @@ impl Answer {
     }
 }
 
-/// One request line of the ActionLoop protocol. The arguments stay text; a raw newline in JSON is only ever white space
+/// One request line of the ActionLoop protocol, which is also the body of `/run`. The arguments stay text; a raw newline in JSON is only ever white space
 /// between tokens, and would end the line.
 pub(crate) fn request_line(run: &Run, tag: Option<u64>) -> Vec<u8> {
     let context = serde_json::to_string(&run.context).unwrap_or_default();

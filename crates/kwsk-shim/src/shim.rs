@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kwsk_model::activation::{ActivationResponse, Outcome};
+use kwsk_model::json::RawJson;
 use kwsk_translate::outcome::{Stage, is_reusable};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -102,6 +103,30 @@ impl Shim {
         let inner = Arc::clone(&self.0);
         let task = self.0.pad.tracker().spawn(async move { inner.run_once(&run).await });
         task.await.unwrap_or_else(|_| Clock::start().platform_error("The run was interrupted."))
+    }
+
+    /// Starts and initialises the runtime without running anything, with the specification's identity as its context.
+    /// Runs that come meanwhile wait for the same init. When it fails the instance is cold again and the next run tries
+    /// for itself; the failure is only logged, since it is no activation's.
+    pub async fn warm_up(&self) {
+        let flight = match self.0.place() {
+            Place::Init(flight) => flight,
+            Place::Wait(mut flight) => {
+                // How it ended is the business of whoever began it.
+                flight.wait_for(Option::is_some).await.ok();
+                return;
+            }
+            Place::Ready(_) | Place::Stopped => return,
+        };
+        let mut clock = Clock::start();
+        let mut context = self.0.spec.identity.clone();
+        context.deadline = (clock.start_ms + self.0.spec.timeout_ms).to_string();
+        let run = Run { context, arguments: RawJson::empty_object() };
+        let mut sink = LogSink::new(self.0.spec.logs_bytes);
+        if let Err(report) = self.0.initialise(&run, &mut sink, &mut clock, &flight).await {
+            let (name, response) = (&self.0.spec.name, &report.response);
+            tracing::debug!(action = %name, ?response, "an instance cannot be warmed up");
+        }
     }
 
     /// Kills the runtime and waits until nothing is left of it. Runs that come later are refused.

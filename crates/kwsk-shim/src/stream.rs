@@ -1,35 +1,58 @@
 //! Reading a process's pipes: [`Stream`] for its logs, [`LineReader`] for its answers.
 
 use std::future::pending;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
+use tokio::time::Instant;
 
 use crate::logs::{LogSink, Source};
 
 const CHUNK: usize = 8 * 1024;
 /// No pipe holds more by default rights, so what was written before an answer is within this.
 const DRAIN_MAX: usize = 1024 * 1024;
+/// Log streams are not watched before a run has taken this long: each line of a short run would wake us once more, and
+/// all of them are there when its answer is.
+const UNWATCHED: Duration = Duration::from_millis(2);
+
+/// When to begin to watch the log streams of a run that ends at `deadline` at the latest.
+pub(crate) fn watch_from(deadline: Instant) -> Instant {
+    deadline.min(Instant::now() + UNWATCHED)
+}
 
 /// A log stream and the line that is not complete yet.
 #[derive(Debug)]
 pub(crate) struct Stream {
     source: Source,
-    pipe: Option<Receiver>,
+    pipe: Pipe,
     partial: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Pipe {
+    /// Unknown to tokio, so that what arrives wakes nobody.
+    Quiet(OwnedFd),
+    Watched(Receiver),
+    Closed,
 }
 
 impl Stream {
     pub(crate) fn new(source: Source, pipe: Receiver) -> Self {
-        Self { source, pipe: Some(pipe), partial: Vec::new() }
+        Self { source, pipe: Pipe::Watched(pipe).quiet(), partial: Vec::new() }
     }
 
     /// Waits for output, which is to be [emitted](Self::emit); for ever once the stream is closed. Cancel safe.
     pub(crate) async fn fill(&mut self) {
-        let Some(pipe) = &mut self.pipe else { return pending().await };
+        if let Pipe::Quiet(_) = self.pipe {
+            self.pipe = std::mem::replace(&mut self.pipe, Pipe::Closed).watched();
+        }
+        let Pipe::Watched(pipe) = &mut self.pipe else { return pending().await };
         self.partial.reserve(CHUNK);
         if !matches!(pipe.read_buf(&mut self.partial).await, Ok(n) if n > 0) {
-            self.pipe = None;
+            self.pipe = Pipe::Closed;
         }
     }
 
@@ -38,13 +61,21 @@ impl Stream {
         sink.feed(self.source, &mut self.partial);
     }
 
-    /// Takes what is in the pipe already.
+    /// Takes what is in the pipe already; afterwards nobody watches it until the next [`fill`](Self::fill).
     pub(crate) fn drain(&mut self, sink: &mut LogSink) {
+        if let Pipe::Watched(_) = self.pipe {
+            self.pipe = std::mem::replace(&mut self.pipe, Pipe::Closed).quiet();
+        }
+        let Pipe::Quiet(pipe) = &self.pipe else { return sink.flush(self.source, &mut self.partial) };
         let mut total = 0;
         while total < DRAIN_MAX {
-            match read_now(self.pipe.as_ref(), &mut self.partial) {
-                0 => break,
-                n => total += n,
+            self.partial.reserve(CHUNK);
+            let room = self.partial.capacity() - self.partial.len();
+            let read = read_now(pipe, &mut self.partial);
+            total += read;
+            // Less than there was room for empties a pipe.
+            if read < room {
+                break;
             }
             sink.feed(self.source, &mut self.partial);
         }
@@ -52,14 +83,32 @@ impl Stream {
     }
 }
 
-/// Reads without waiting and past tokio's readiness cache, which may not know yet what was written a moment ago.
-fn read_now(pipe: Option<&Receiver>, into: &mut Vec<u8>) -> usize {
-    let Some(pipe) = pipe else { return 0 };
-    let len = into.len();
-    into.resize(len + CHUNK, 0);
-    let read = rustix::io::read(pipe, &mut into[len..]).unwrap_or(0);
-    into.truncate(len + read);
-    read
+impl Pipe {
+    fn watched(self) -> Self {
+        match self {
+            Self::Quiet(fd) => Receiver::from_owned_fd_unchecked(fd).map_or_else(Self::lost, Self::Watched),
+            Self::Watched(_) | Self::Closed => self,
+        }
+    }
+
+    fn quiet(self) -> Self {
+        match self {
+            Self::Watched(pipe) => pipe.into_nonblocking_fd().map_or_else(Self::lost, Self::Quiet),
+            Self::Quiet(_) | Self::Closed => self,
+        }
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "the shape map_or_else asks for")]
+    fn lost(error: std::io::Error) -> Self {
+        tracing::warn!(%error, "a runtime's output cannot be read any more");
+        Self::Closed
+    }
+}
+
+/// Reads without waiting into the room that `into` has, and past tokio's readiness cache, which may not know yet what
+/// was written a moment ago.
+fn read_now(pipe: impl AsFd, into: &mut Vec<u8>) -> usize {
+    rustix::io::read(pipe, spare_capacity(into)).unwrap_or(0)
 }
 
 /// Reads lines of any length while keeping at most `cap` bytes of each.
@@ -98,7 +147,8 @@ impl LineReader {
 
     /// Takes what is in the pipe already; false when there was nothing.
     pub(crate) fn fill_now(&mut self) -> bool {
-        read_now(Some(&self.pipe), &mut self.buffer) > 0
+        self.buffer.reserve(CHUNK);
+        read_now(&self.pipe, &mut self.buffer) > 0
     }
 
     /// The next complete line, if there is one.

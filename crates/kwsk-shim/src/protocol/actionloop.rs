@@ -1,4 +1,4 @@
-//! JSON lines: requests on stdin, answers on file descriptor 3, one run at a time.
+//! JSON lines: requests on stdin (file descriptor 4 in kwsk's own launchers), answers on file descriptor 3, one run at a time.
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe::Sender;
@@ -7,12 +7,12 @@ use tokio::time::{Instant, sleep_until};
 use crate::logs::{LogSink, Source};
 use crate::process::{Pipes, Process};
 use crate::protocol::{Answer, Frame, line_cap};
-use crate::stream::{Line, LineReader, Stream};
+use crate::stream::{Line, LineReader, Stream, watch_from};
 
 /// The pipes of one process and what was read from them so far.
 #[derive(Debug)]
 pub(crate) struct Lines {
-    pub(crate) stdin: Sender,
+    pub(crate) requests: Sender,
     pub(crate) answers: LineReader,
     pub(crate) stdout: Stream,
     pub(crate) stderr: Stream,
@@ -30,7 +30,7 @@ impl Lines {
     /// `limit` is the most bytes of a result.
     pub(crate) fn new(pipes: Pipes, limit: u64) -> Self {
         Self {
-            stdin: pipes.stdin,
+            requests: pipes.requests,
             answers: LineReader::new(pipes.answers, line_cap(limit)),
             stdout: Stream::new(Source::Stdout, pipes.stdout),
             stderr: Stream::new(Source::Stderr, pipes.stderr),
@@ -108,30 +108,37 @@ impl Lines {
             self.answers.discard();
         }
         let mut left = line;
-        let timer = sleep_until(deadline);
+        let timer = sleep_until(watch_from(deadline));
         let exited = process.exited();
         tokio::pin!(timer, exited);
+        let mut watching = false;
         let ended = loop {
             if let Some(line) = self.answers.line() {
                 break Ended::Line(line);
             }
             tokio::select! {
                 biased;
-                written = self.stdin.write(left), if !left.is_empty() => match written {
+                written = self.requests.write(left), if !left.is_empty() => match written {
                     Ok(n) => left = left.get(n..).unwrap_or_default(),
-                    // It closed its stdin; what it does next decides.
+                    // It closed its end; what it does next decides.
                     Err(_) => left = &[],
                 },
                 more = self.answers.fill() => if !more {
                     break self.last_words();
                 },
-                () = self.stdout.fill() => self.stdout.emit(sink),
-                () = self.stderr.fill() => self.stderr.emit(sink),
+                () = self.stdout.fill(), if watching => self.stdout.emit(sink),
+                () = self.stderr.fill(), if watching => self.stderr.emit(sink),
                 () = &mut exited => {
                     while self.answers.fill_now() {}
                     break self.last_words();
                 }
-                () = &mut timer => break Ended::TimedOut,
+                () = &mut timer => {
+                    if watching {
+                        break Ended::TimedOut;
+                    }
+                    watching = true;
+                    timer.as_mut().reset(deadline);
+                }
             }
         };
         // Writes to pipes are complete when they return, so everything from before the answer is there.

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, HeaderValue};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Connection, SendRequest, handshake};
@@ -15,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::logs::{LogSink, Source};
 use crate::process::{Pipes, Process};
 use crate::protocol::Answer;
-use crate::stream::Stream;
+use crate::stream::{Stream, watch_from};
 
 /// Servers close idle connections after five seconds and more; younger ones are surely alive.
 const IDLE_MAX: Duration = Duration::from_secs(2);
@@ -27,6 +28,7 @@ const SENTINEL_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Client {
     address: SocketAddr,
+    host: HeaderValue,
     limit: u64,
     kept: Mutex<Vec<Kept>>,
 }
@@ -56,8 +58,11 @@ impl Output {
         self.stderr.drain(sink);
     }
 
-    /// Waits for the runtime to say that the logs are complete.
+    /// Waits for the runtime to say that the logs are complete, unless that was among what was drained.
     pub(crate) async fn settle(&mut self, sink: &mut LogSink) {
+        if sink.has_ended() {
+            return;
+        }
         let timer = sleep(SENTINEL_WAIT);
         tokio::pin!(timer);
         while !sink.has_ended() {
@@ -99,24 +104,33 @@ pub(crate) async fn attended(
             () = &mut timer => Answer::TimedOut,
         };
     };
+    let mut watching = false;
+    timer.as_mut().reset(watch_from(deadline));
     let answer = loop {
         tokio::select! {
             biased;
             answer = &mut call => break answer,
-            () = output.stdout.fill() => output.stdout.emit(sink),
-            () = output.stderr.fill() => output.stderr.emit(sink),
+            () = output.stdout.fill(), if watching => output.stdout.emit(sink),
+            () = output.stderr.fill(), if watching => output.stderr.emit(sink),
             () = &mut exited => break Answer::Died,
-            () = &mut timer => break Answer::TimedOut,
+            () = &mut timer => {
+                if watching {
+                    break Answer::TimedOut;
+                }
+                watching = true;
+                timer.as_mut().reset(deadline);
+            }
         }
     };
-    output.stdout.drain(sink);
-    output.stderr.drain(sink);
+    output.drain(sink);
     answer
 }
 
 impl Client {
     pub(crate) fn new(address: SocketAddr, limit: u64) -> Self {
-        Self { address, limit, kept: Mutex::default() }
+        let host =
+            HeaderValue::from_str(&address.to_string()).unwrap_or(HeaderValue::from_static("localhost"));
+        Self { address, host, limit, kept: Mutex::default() }
     }
 
     /// `POST /init`, again and again while nobody listens yet. The caller brings the deadline.
@@ -159,8 +173,8 @@ impl Client {
     /// The connection is driven here, by whoever waits for the answer, instead of by a task of its own.
     async fn call(&self, mut kept: Kept, path: &'static str, body: Bytes) -> Answer {
         let Ok(request) = http::Request::post(path)
-            .header(http::header::HOST, self.address.to_string())
-            .header(http::header::CONTENT_TYPE, "application/json")
+            .header(HOST, self.host.clone())
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .body(Full::new(body))
         else {
             return Answer::NotStarted;

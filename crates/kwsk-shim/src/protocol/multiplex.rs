@@ -134,7 +134,7 @@ async fn route(
         }
         tokio::select! {
             biased;
-            result = lines.stdin.write(&outgoing[written..]), if written < outgoing.len() => {
+            result = lines.requests.write(&outgoing[written..]), if written < outgoing.len() => {
                 written = result.map_or(outgoing.len(), |n| written + n);
             }
             more = lines.answers.fill() => if !more { break },

@@ -28,7 +28,7 @@ pub(crate) async fn finish(
     let Launched { process, pipes, .. } = launched;
     let mut stdout = LineReader::new(pipes.stdout, limit);
     let mut stderr = Stream::new(Source::Stderr, pipes.stderr);
-    let mut stdin = Some(pipes.stdin);
+    let mut stdin = Some(pipes.requests);
     let mut left = arguments.as_bytes();
     let mut last = None;
     let timer = sleep_until(deadline);

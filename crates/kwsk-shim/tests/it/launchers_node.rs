@@ -235,3 +235,16 @@ async fn a_hundred_at_a_time_in_one_process() {
     assert_eq!((pids.len(), inits), (1, 1));
     pad.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn children_see_no_requests() {
+    let pad = Pad::new().await;
+    let code = "const { spawnSync } = require('child_process')
+        const go = (program, ...args) => spawnSync(program, args, {stdio: ['inherit', 'pipe', 'inherit'], encoding: 'utf8'}).stdout
+        function main() { return {cat: go('cat'), open: go('sh', '-c', 'ls /proc/$$/fd').trim().split('\\n').map(Number).filter(n => n > 2 && n < 10)} }";
+    let shim = pad.shim(&node(), source(code));
+    for _ in 0..2 {
+        assert_eq!(ok(&run(&shim, json!({})).await), json!({"cat":"","open":[]}));
+    }
+    pad.close().await;
+}

@@ -1,9 +1,14 @@
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kwsk_model::activation::Outcome;
+use kwsk_shim::{Launchpad, Sandbox, Shim};
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::harness::{
     Pad, a_run, command, developer_error, is_alive, node, node_http, ok, python, run, source, until,
@@ -159,18 +164,77 @@ async fn stem_cells() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn warming_up() {
+    let pad = Pad::new().await;
+    let mark = pad.root.path().join("inits");
+    let count = || std::fs::read_to_string(&mark).map_or(0, |text| text.len());
+    let append = format!("require('fs').appendFileSync({:?}, 'x');", mark.to_string_lossy());
+    let shim = pad.shim(&node(), source(&format!("{append} function main() {{ return process.env }}")));
+    tokio::join!(shim.warm_up(), shim.warm_up());
+    assert!(shim.is_warm());
+    let report = run(&shim, json!({})).await;
+    assert_eq!((report.init_ms, count()), (None, 1));
+    assert_eq!(ok(&report)["__OW_ACTION_NAME"], json!("/_/act"));
+    shim.warm_up().await;
+    assert_eq!(count(), 1, "it was warm");
+
+    let shim = pad.shim(&node(), source(&format!("{append} function main() {{ return {{}} }}")));
+    let ((), report) = tokio::join!(shim.warm_up(), run(&shim, json!({})));
+    ok(&report);
+    assert_eq!((report.init_ms, count()), (None, 2), "they share the init");
+
+    let once =
+        format!("{append} if (require('fs').readFileSync({:?}).length < 4) throw new Error('no')", mark);
+    let shim = pad.shim(&node(), source(&format!("{once}; exports.main = () => ({{}})")));
+    shim.warm_up().await;
+    assert!(!shim.is_warm());
+    assert!(run(&shim, json!({})).await.init_ms.is_some());
+    shim.stop().await;
+    shim.warm_up().await;
+    assert!(!shim.is_warm());
+    pad.close().await;
+}
+
+/// Not a test of its own: the server that the next one kills. It runs only with a work root in its environment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_to_be_killed() {
+    let Some((_, root)) = std::env::vars().find(|(key, _)| key == VICTIM) else { return };
+    let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+    let pad = Launchpad::new(Sandbox::new(root), tracker, stop).await.unwrap();
+    // Does not end with its requests.
+    let script = "read -r l; sleep 300 & echo \"{\\\"sleep\\\":$!}\" >&3; wait";
+    let shim = Shim::new(Arc::new(source("x")), command(&["sh", "-c", script]), pad);
+    let sleeper = ok(&run(&shim, json!({})).await)["sleep"].as_u64().unwrap();
+    println!("{VICTIM} {} {sleeper}", shim.pid().unwrap());
+    std::future::pending::<()>().await;
+}
+
+const VICTIM: &str = "KWSK_TEST_VICTIM";
+
+#[tokio::test(flavor = "multi_thread")]
 async fn leftovers_of_a_killed_server_are_reaped() {
     let root = tempfile::tempdir().unwrap();
-    let dir = root.path().join("run-x");
-    std::fs::create_dir(&dir).unwrap();
-    let mut child = {
-        use std::os::unix::process::CommandExt as _;
-        std::process::Command::new("sleep").arg("300").process_group(0).spawn().unwrap()
+    let mut server = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "state::a_server_to_be_killed", "--nocapture"])
+        .env(VICTIM, root.path())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let line = loop {
+        let line = lines.next_line().await.unwrap().expect("the server does not start");
+        // The harness writes its own text before ours, without a newline.
+        if let Some(at) = line.find(VICTIM) {
+            break line[at..].to_owned();
+        }
     };
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-    let started = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().to_owned();
-    std::fs::write(root.path().join("run-x.pid"), format!("{} {started}\n", child.id())).unwrap();
+    let pids: Vec<u64> = line.split(' ').skip(1).map(|pid| pid.parse().unwrap()).collect();
+    server.kill().await.unwrap();
+    assert!(pids.iter().all(|pid| is_alive(*pid)), "nobody killed them");
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 3);
     assert_eq!(kwsk_shim::reap_leftovers(root.path()), 1);
-    assert!(!child.wait().unwrap().success());
-    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+    until("the end of the leftovers", || !pids.iter().any(|pid| is_alive(*pid))).await;
+    let left: Vec<_> = std::fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["launchers"]);
 }

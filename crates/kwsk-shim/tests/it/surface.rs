@@ -113,22 +113,24 @@ async fn refusals() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events() {
     let served = served(echo()).await;
-    let binary = [
-        ("ce-specversion", "1.0"),
-        ("ce-id", "7"),
-        ("ce-source", "/s"),
-        ("ce-type", "t"),
-        (header::RULE, "/guest/rule"),
-    ];
-    let (status, _, first) = ask(served.address, "POST /any/path", &binary, r#"{"q":3}"#).await;
+    let binary = [("ce-specversion", "1.0"), ("ce-id", "7"), ("ce-source", "/s"), ("ce-type", "t")];
+    let path = "POST /kwsk/rule/guest/a%20rule";
+    let (status, _, first) = ask(served.address, path, &binary, r#"{"q":3}"#).await;
     assert_eq!((status, &first["got"]), (200, &json!({"p":1,"q":3})));
-    let rule = "guest/rule".parse().unwrap();
+    let rule = "guest/a rule".parse().unwrap();
     let expected = kwsk_model::activation::ActivationId::of_rule("/s", "7", &rule);
     assert_eq!(first["id"], json!(expected));
-    let structured = [("content-type", "application/cloudevents+json"), (header::RULE, "/guest/rule")];
+    let structured = [("content-type", "application/cloudevents+json")];
     let body = r#"{"specversion":"1.0","id":"7","source":"/s","type":"t","data":{"q":9}}"#;
-    let (status, _, again) = ask(served.address, "POST /", &structured, body).await;
-    assert_eq!((status, again), (200, first), "a redelivered event is not run again");
+    let (status, _, again) = ask(served.address, path, &structured, body).await;
+    assert_eq!((status, &again), (200, &first), "a redelivered event is not run again");
+    for path in ["POST /", "POST /any/path"] {
+        let (status, _, direct) = ask(served.address, path, &structured, body).await;
+        let expected = kwsk_model::activation::ActivationId::of_rule("/s", "7", &"_/act".parse().unwrap());
+        assert_eq!((status, &direct["got"], &direct["id"]), (200, &json!({"p":1,"q":9}), &json!(expected)));
+    }
+    let (_, _, other) = ask(served.address, "POST /", &binary, "[1]").await;
+    assert_eq!(other["got"]["q"], json!(9), "same id, same answer");
     served.close().await;
 }
 
