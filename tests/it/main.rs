@@ -1,0 +1,4 @@
+//! Tests of the whole platform over HTTP.
+
+mod api;
+mod coverage;
