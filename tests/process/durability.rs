@@ -173,3 +173,18 @@ async fn verify(server: &Server, accepted: &HashSet<String>, log: &Path) {
     // Both kinds of ending must have been seen, or the kills missed their target.
     assert!(succeeded > 0 && unknown > 0, "succeeded {succeeded}, unknown {unknown}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn code_nobody_refers_to_is_removed_at_shutdown() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path()).await;
+    server.action("kept", "function main() { return {kept: 1}; }").await;
+    server.action("kept", "function main() { return {kept: 2}; }").await;
+    server.action("gone", "function main() { return {}; }").await;
+    assert_eq!(server.call(reqwest::Method::DELETE, "actions/gone").send().await.unwrap().status(), 200);
+    assert!(server.terminate());
+    assert_eq!(std::fs::read_dir(data.path().join("code")).unwrap().count(), 1);
+    let server = Server::start(data.path()).await;
+    let (status, result) = server.post("actions/kept?blocking=true&result=true", json!({})).await;
+    assert_eq!((status, result), (200, json!({"kept": 2})));
+}

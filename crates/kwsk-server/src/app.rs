@@ -75,6 +75,7 @@ impl Standalone {
             idle: config.idle,
             stem_cells: config.stem_cells,
             max_store_bytes: config.max_store_bytes,
+            keep_activations: config.keep_activations,
         };
         let cluster = LocalCluster::start(options).await?;
         for subject in [well_known("guest", GUEST_KEY), well_known("whisk.system", SYSTEM_KEY)] {

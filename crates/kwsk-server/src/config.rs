@@ -61,6 +61,9 @@ struct Flags {
     /// Prewarmed processes of each runtime family's default kind
     #[arg(long, env = "KWSK_STEM_CELLS", value_name = "N", default_value = "1", value_parser = stem_cells)]
     stem_cells: usize,
+    /// Days for which activations are kept; 0 keeps them for ever
+    #[arg(long, env = "KWSK_KEEP_ACTIVATIONS", value_name = "DAYS", default_value = "30", value_parser = days)]
+    keep_activations: u64,
     /// What is logged to stderr, as in `info` or `warn,kwsk_knative=debug`
     #[arg(long, env = "KWSK_LOG", value_name = "FILTER", default_value = "warn,kwsk=info", value_parser = log)]
     log: String,
@@ -97,6 +100,8 @@ pub struct Config {
     pub idle: Duration,
     /// Prewarmed processes of each default kind.
     pub stem_cells: usize,
+    /// How long activations are kept; for ever when absent.
+    pub keep_activations: Option<Duration>,
     /// Bytes the store may grow to; nothing but the disk bounds it by default.
     pub max_store_bytes: Option<u64>,
     /// A filter that `EnvFilter` reads.
@@ -183,6 +188,10 @@ impl TryFrom<Flags> for Config {
             memory_mb: flags.memory.unwrap_or_else(half_of_memory),
             idle: flags.idle,
             stem_cells: flags.stem_cells,
+            keep_activations: match flags.keep_activations {
+                0 => None,
+                days => Some(Duration::from_secs(days * 24 * 3600)),
+            },
             max_store_bytes: None,
             log: flags.log,
             limits,
@@ -245,6 +254,10 @@ fn memory(text: &str) -> Result<u64, String> {
 
 fn idle(text: &str) -> Result<Duration, String> {
     at_least(text, 1, "seconds").map(Duration::from_secs)
+}
+
+fn days(text: &str) -> Result<u64, String> {
+    at_least(text, 0, "days")
 }
 
 fn count(text: &str) -> Result<u64, String> {

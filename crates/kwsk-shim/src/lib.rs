@@ -4,6 +4,7 @@
 //! time (or as many as the action's concurrency allows), killed as a whole group when it misbehaves. A [`Launchpad`]
 //! starts those processes, keeps prewarmed ones and watches their memory. [`serve`] puts a shim on a socket.
 
+mod alarm;
 mod archive;
 mod code;
 mod error;

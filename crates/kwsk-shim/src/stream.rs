@@ -2,27 +2,16 @@
 
 use std::future::pending;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
-use tokio::time::Instant;
 
 use crate::logs::{LogSink, Source};
 
 const CHUNK: usize = 8 * 1024;
 /// No pipe holds more by default rights, so what was written before an answer is within this.
 const DRAIN_MAX: usize = 1024 * 1024;
-/// Log streams are not watched before a run has taken this long: each line of a short run would wake us once more, and
-/// all of them are there when its answer is.
-const UNWATCHED: Duration = Duration::from_millis(2);
-
-/// When to begin to watch the log streams of a run that ends at `deadline` at the latest.
-pub(crate) fn watch_from(deadline: Instant) -> Instant {
-    deadline.min(Instant::now() + UNWATCHED)
-}
-
 /// A log stream and the line that is not complete yet.
 #[derive(Debug)]
 pub(crate) struct Stream {

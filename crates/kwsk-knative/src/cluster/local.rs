@@ -14,6 +14,7 @@ use futures::stream::BoxStream;
 use kwsk_shim::{Launchpad, Report, Run, Sandbox};
 use kwsk_translate::document::{Document, Key, ResourceKind};
 use kwsk_translate::event::CloudEvent;
+use kwsk_translate::keys;
 use kwsk_translate::platform::Platform;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,7 +31,7 @@ use crate::auth::subjects::SubjectAuthenticator;
 use crate::code::file::FileCodeStore;
 use crate::error::{Error, Result};
 use crate::invoke::{Call, Invoker};
-use crate::ops::Ports;
+use crate::ops::{Ports, now_ms};
 
 pub mod activations;
 pub mod blueprint;
@@ -60,6 +61,8 @@ pub struct LocalOptions {
     pub stem_cells: usize,
     /// Bytes the SQLite file may grow to.
     pub max_store_bytes: Option<u64>,
+    /// How long records of activations are kept; for ever when absent.
+    pub keep_activations: Option<Duration>,
 }
 
 /// Why a [`LocalCluster`] does not start. `Display` is one line for the operator and names the way out.
@@ -75,6 +78,9 @@ pub enum StartError {
     #[error("the stored documents cannot be read: restore the data directory or choose another with --data")]
     Read(#[source] Error),
 }
+
+/// How often records are looked at for their age.
+const PURGE_EVERY: Duration = Duration::from_secs(3600);
 
 /// Knative for one machine.
 pub struct LocalCluster {
@@ -135,6 +141,9 @@ impl LocalCluster {
             services.clone(),
             blueprints,
         )));
+        if let Some(keep) = options.keep_activations {
+            tasks.spawn(stop.clone().run_until_cancelled_owned(purge(Arc::clone(&activations), keep)));
+        }
         Ok(Self {
             documents,
             activations,
@@ -188,7 +197,31 @@ impl LocalCluster {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        // Nothing is written any more, so what no document refers to now is garbage.
+        if let Err(error) = self.sweep().await {
+            tracing::warn!(%error, "code that is no longer used was not removed");
+        }
         self.store.close().await;
+    }
+
+    async fn sweep(&self) -> Result<()> {
+        let services = self.documents.list(ResourceKind::KService, None, &[]).await?;
+        let referenced = services.iter().filter_map(|d| keys::code_digest(d)).map(str::to_owned).collect();
+        self.code.sweep(referenced).await.map(drop)
+    }
+}
+
+/// Deletes records that are too old, now and then.
+async fn purge(activations: Arc<Activations>, keep: Duration) {
+    let mut ticks = tokio::time::interval(PURGE_EVERY);
+    loop {
+        ticks.tick().await;
+        let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+        match activations.purge_older_than(now_ms().saturating_sub(keep_ms)).await {
+            Ok(0) => {}
+            Ok(purged) => tracing::info!(purged, "deleted old activations"),
+            Err(error) => tracing::warn!(%error, "old activations cannot be deleted"),
+        }
     }
 }
 

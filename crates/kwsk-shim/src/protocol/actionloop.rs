@@ -2,12 +2,13 @@
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe::Sender;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
+use crate::alarm::{Alarm, Ring};
 use crate::logs::{LogSink, Source};
 use crate::process::{Pipes, Process};
 use crate::protocol::{Answer, Frame, line_cap};
-use crate::stream::{Line, LineReader, Stream, watch_from};
+use crate::stream::{Line, LineReader, Stream};
 
 /// The pipes of one process and what was read from them so far.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub(crate) struct Lines {
     pub(crate) answers: LineReader,
     pub(crate) stdout: Stream,
     pub(crate) stderr: Stream,
+    alarm: Alarm,
     limit: u64,
 }
 
@@ -34,6 +36,7 @@ impl Lines {
             answers: LineReader::new(pipes.answers, line_cap(limit)),
             stdout: Stream::new(Source::Stdout, pipes.stdout),
             stderr: Stream::new(Source::Stderr, pipes.stderr),
+            alarm: Alarm::new(),
             limit,
         }
     }
@@ -108,9 +111,9 @@ impl Lines {
             self.answers.discard();
         }
         let mut left = line;
-        let timer = sleep_until(watch_from(deadline));
+        self.alarm.set(deadline);
         let exited = process.exited();
-        tokio::pin!(timer, exited);
+        tokio::pin!(exited);
         let mut watching = false;
         let ended = loop {
             if let Some(line) = self.answers.line() {
@@ -132,13 +135,10 @@ impl Lines {
                     while self.answers.fill_now() {}
                     break self.last_words();
                 }
-                () = &mut timer => {
-                    if watching {
-                        break Ended::TimedOut;
-                    }
-                    watching = true;
-                    timer.as_mut().reset(deadline);
-                }
+                ring = self.alarm.ring() => match ring {
+                    Ring::Watch => watching = true,
+                    Ring::TimeOut => break Ended::TimedOut,
+                },
             }
         };
         // Writes to pipes are complete when they return, so everything from before the answer is there.

@@ -13,10 +13,11 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::alarm::{Alarm, Ring};
 use crate::logs::{LogSink, Source};
 use crate::process::{Pipes, Process};
 use crate::protocol::Answer;
-use crate::stream::{Stream, watch_from};
+use crate::stream::Stream;
 
 /// Servers close idle connections after five seconds and more; younger ones are surely alive.
 const IDLE_MAX: Duration = Duration::from_secs(2);
@@ -45,12 +46,13 @@ struct Kept {
 pub(crate) struct Output {
     stdout: Stream,
     stderr: Stream,
+    alarm: Alarm,
 }
 
 impl Output {
     pub(crate) fn new(pipes: Pipes) -> Self {
         let stdout = Stream::new(Source::Stdout, pipes.stdout);
-        Self { stdout, stderr: Stream::new(Source::Stderr, pipes.stderr) }
+        Self { stdout, stderr: Stream::new(Source::Stderr, pipes.stderr), alarm: Alarm::new() }
     }
 
     pub(crate) fn drain(&mut self, sink: &mut LogSink) {
@@ -88,15 +90,16 @@ pub(crate) async fn attended(
     deadline: Instant,
     sink: &mut LogSink,
 ) -> Answer {
-    let timer = sleep_until(deadline);
     let exited = async {
         match process {
             Some(process) => process.exited().await,
             None => std::future::pending().await,
         }
     };
-    tokio::pin!(call, timer, exited);
+    tokio::pin!(call, exited);
     let Some(output) = output else {
+        let timer = sleep_until(deadline);
+        tokio::pin!(timer);
         return tokio::select! {
             biased;
             answer = &mut call => answer,
@@ -105,7 +108,7 @@ pub(crate) async fn attended(
         };
     };
     let mut watching = false;
-    timer.as_mut().reset(watch_from(deadline));
+    output.alarm.set(deadline);
     let answer = loop {
         tokio::select! {
             biased;
@@ -113,13 +116,10 @@ pub(crate) async fn attended(
             () = output.stdout.fill(), if watching => output.stdout.emit(sink),
             () = output.stderr.fill(), if watching => output.stderr.emit(sink),
             () = &mut exited => break Answer::Died,
-            () = &mut timer => {
-                if watching {
-                    break Answer::TimedOut;
-                }
-                watching = true;
-                timer.as_mut().reset(deadline);
-            }
+            ring = output.alarm.ring() => match ring {
+                Ring::Watch => watching = true,
+                Ring::TimeOut => break Answer::TimedOut,
+            },
         }
     };
     output.drain(sink);

@@ -134,7 +134,8 @@ impl ActivationStore for Activations {
 
     async fn record_durably(&self, activation: Arc<Activation>) -> Result<()> {
         let row = Row::of(&activation)?;
-        self.store.write(NAME, row.bytes(), move |connection| row.insert(connection).map(Ok)).await
+        // In order, so that of two records of an id the one handed over first stays.
+        self.store.write_in_order(NAME, row.bytes(), move |connection| row.insert(connection).map(Ok)).await
     }
 
     async fn forget(&self, id: &ActivationId) -> Result<()> {

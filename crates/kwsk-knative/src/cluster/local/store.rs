@@ -146,16 +146,25 @@ impl Store {
         self.0.enqueue(name, &self.0.kept, bytes, Work::Kept(Box::new(job))).await
     }
 
+    /// [`Self::write`], and not before everything handed to [`Self::keep`] earlier is on disk.
+    pub(crate) async fn write_in_order<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        bytes: usize,
+        job: impl FnOnce(&Connection) -> rusqlite::Result<Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let work = Waiting { name, job: Some(job), value: None, after: |_: &Result<T>| (), reply };
+        self.0.enqueue(name, &self.0.awaited, bytes, Work::Barrier(Box::new(work))).await?;
+        answer.await.unwrap_or_else(|_| Err(Error::store(name, "written", Ended::Panicked)))
+    }
+
     /// Returns once everything handed to [`Self::keep`] before is on disk.
     pub(crate) async fn settle(&self, name: &'static str) -> Result<()> {
-        if self.0.queue.kept() == 0 {
-            return Ok(());
+        match self.0.queue.kept() {
+            0 => Ok(()),
+            _ => self.write_in_order(name, 0, |_| Ok(Ok(()))).await,
         }
-        let (reply, answer) = oneshot::channel();
-        let job = Some(|_: &Connection| Ok(Ok(())));
-        let work = Waiting { name, job, value: None, after: |_: &Result<()>| (), reply };
-        self.0.enqueue(name, &self.0.awaited, 0, Work::Barrier(Box::new(work))).await?;
-        answer.await.unwrap_or_else(|_| Err(Error::store(name, "written", Ended::Panicked)))
     }
 
     /// Runs `job` on one of the readers, off the async threads.

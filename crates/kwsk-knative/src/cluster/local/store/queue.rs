@@ -11,10 +11,16 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::error::Source;
 
 /// How long records nobody waits for may gather, so that a busy server does not sync the disk for each of them.
-const LINGER: Duration = Duration::from_millis(3);
+const LINGER: Duration = Duration::from_millis(20);
 
 /// So many jobs are worth a transaction without further ado.
 const PLENTY: usize = 256;
+
+/// The most jobs of a transaction somebody waits for…
+const MOST_AWAITED: usize = 1024;
+
+/// …and nobody waits for: the next caller has to wait for these, too.
+const MOST_KEPT: usize = 256;
 
 /// A job somebody waits for.
 pub(super) trait Awaited: Send {
@@ -47,15 +53,29 @@ pub(super) struct Job {
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
-    /// Somebody waits for one of `jobs`.
-    urgent: bool,
-    /// When the first of `jobs` came.
+    awaited: VecDeque<Job>,
+    /// `Kept` and `Barrier`.
+    kept: VecDeque<Job>,
+    /// How many of `kept` are barriers.
+    barriers: usize,
+    /// When the first of `kept` came.
     since: Option<Instant>,
     closed: bool,
 }
 
-/// Jobs in the order they came. Its bound is the room each job holds a permit for.
+impl State {
+    fn is_empty(&self) -> bool {
+        self.awaited.is_empty() && self.kept.is_empty()
+    }
+
+    /// There is a reason not to let more gather.
+    fn is_urgent(&self) -> bool {
+        !self.awaited.is_empty() || self.barriers > 0 || self.closed || self.kept.len() >= PLENTY
+    }
+}
+
+/// Two lanes, each in the order its jobs came: those somebody waits for overtake those nobody waits for. The bound is the room
+/// each job holds a permit for.
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -77,19 +97,25 @@ impl Queue {
 
     /// Adds a job; false when the queue is closed.
     pub(super) fn push(&self, job: Job) -> bool {
-        let kept = matches!(job.work, Work::Kept(_));
         let mut state = self.state();
         if state.closed {
             return false;
         }
         // The writer sleeps without a limit only when there is nothing; records alone need not interrupt its nap.
-        let wake = !kept || state.jobs.is_empty() || state.jobs.len() + 1 == PLENTY;
-        state.since.get_or_insert_with(Instant::now);
-        state.urgent |= !kept;
-        state.jobs.push_back(job);
-        if kept {
-            self.kept.fetch_add(1, Ordering::AcqRel);
+        let was_empty = state.is_empty();
+        match job.work {
+            Work::Awaited(_) => state.awaited.push_back(job),
+            Work::Barrier(_) => {
+                state.barriers += 1;
+                state.kept.push_back(job);
+            }
+            Work::Kept(_) => {
+                state.since.get_or_insert_with(Instant::now);
+                state.kept.push_back(job);
+                self.kept.fetch_add(1, Ordering::AcqRel);
+            }
         }
+        let wake = was_empty || state.is_urgent();
         drop(state);
         if wake {
             self.wake.notify_one();
@@ -107,18 +133,14 @@ impl Queue {
         self.kept.fetch_sub(count, Ordering::AcqRel);
     }
 
-    /// Waits for something to do, at the latest until `wake_at`, and takes at most `most` jobs.
-    pub(super) fn take(&self, wake_at: Option<Instant>, most: usize) -> Taken {
+    /// Waits for something to do, at the latest until `wake_at`, and takes what makes a transaction.
+    pub(super) fn take(&self, wake_at: Option<Instant>) -> Taken {
         let mut state = self.state();
         loop {
             let now = Instant::now();
             let gathered = state.since.map(|since| since + LINGER);
-            let due = state.urgent || state.closed || state.jobs.len() >= PLENTY;
-            let until = match (gathered, wake_at) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-            if due || until.is_some_and(|at| at <= now) {
+            let until = gathered.into_iter().chain(wake_at).min();
+            if state.is_urgent() || until.is_some_and(|at| at <= now) {
                 break;
             }
             state = match until {
@@ -129,12 +151,15 @@ impl Queue {
                 }
             };
         }
-        let count = state.jobs.len().min(most);
-        let jobs = state.jobs.drain(..count).collect();
-        if state.jobs.is_empty() {
-            (state.urgent, state.since) = (false, None);
+        let State { awaited, kept, .. } = &mut *state;
+        let first = awaited.len().min(MOST_AWAITED);
+        let then = kept.len().min(MOST_KEPT);
+        let jobs: Vec<Job> = awaited.drain(..first).chain(kept.drain(..then)).collect();
+        state.barriers -= jobs.iter().filter(|job| matches!(job.work, Work::Barrier(_))).count();
+        if state.kept.is_empty() {
+            state.since = None;
         }
-        Taken { jobs, closed: state.closed && state.jobs.is_empty() }
+        Taken { jobs, closed: state.closed && state.is_empty() }
     }
 
     /// Takes no more; what is queued will still be done.

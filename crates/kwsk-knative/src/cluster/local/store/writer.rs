@@ -12,9 +12,6 @@ use super::opening;
 use super::queue::{Job, Queue, Taken, Work};
 use crate::error::Source;
 
-/// The most jobs of one transaction.
-const BATCH: usize = 1024;
-
 /// Owed jobs are repaid in pieces: when space comes back bit by bit, some of them get through.
 const REPAID_AT_ONCE: usize = 64;
 
@@ -79,7 +76,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         loop {
             let wake_at = self.retry.map(|retry| retry.at).into_iter().chain(self.pause_at).min();
-            let Taken { jobs, closed } = self.queue.take(wake_at, BATCH);
+            let Taken { jobs, closed } = self.queue.take(wake_at);
             if closed || self.retry.is_some_and(|retry| retry.at <= Instant::now()) {
                 drop(self.repay());
             }
