@@ -493,7 +493,8 @@ mod tests {
 
     #[test]
     fn accepted_execs() {
-        let node = exec(&json!({"kind":" NodeJS:Default ","code":"function main(){}","binary":true})).unwrap();
+        let node =
+            exec(&json!({"kind":" NodeJS:Default ","code":"function main(){}","binary":true})).unwrap();
         assert_eq!(node.to_json(true), json!({"kind":"nodejs:20","code":"function main(){}","binary":false}));
         assert_eq!(node.to_json(false), json!({"kind":"nodejs:20","binary":false}));
         let black = exec(&json!({"kind":"blackbox","image":"openwhisk/x:1","code":" "})).unwrap();
