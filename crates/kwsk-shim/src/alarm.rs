@@ -69,13 +69,13 @@ mod tests {
     #[tokio::test]
     async fn rings_twice_per_run() {
         let mut alarm = Alarm::new();
-        for _ in 0..3 {
+        for _ in 0..2 {
             let began = Instant::now();
-            alarm.set(began + Duration::from_millis(20));
+            alarm.set(began + Duration::from_millis(400));
             assert_eq!(alarm.ring().await, Ring::Watch);
-            assert!(began.elapsed() >= UNWATCHED && began.elapsed() < Duration::from_millis(20));
+            assert!(began.elapsed() >= UNWATCHED && began.elapsed() < Duration::from_millis(400));
             assert_eq!(alarm.ring().await, Ring::TimeOut);
-            assert!(began.elapsed() >= Duration::from_millis(20));
+            assert!(began.elapsed() >= Duration::from_millis(400));
         }
     }
 

@@ -56,6 +56,9 @@ type Reply = Response<Full<Bytes>>;
 
 /// Serves `shim` until `shutdown`, then lets the requests that are running finish. The shim is not stopped.
 ///
+/// One action is one runtime, so a current-thread tokio runtime is the best place for it: a second thread would only
+/// add wake-ups to each request.
+///
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, shim: Arc<Shim>, shutdown: CancellationToken) -> io::Result<()> {

@@ -6,6 +6,7 @@
 
 mod alarm;
 mod archive;
+mod clock;
 mod code;
 mod error;
 mod http;

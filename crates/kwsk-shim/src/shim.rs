@@ -1,7 +1,7 @@
 //! The state of one instance: Cold → Initialising → Ready, and back to Cold whenever its runtime cannot be trusted.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kwsk_model::activation::{ActivationResponse, Outcome};
 use kwsk_model::json::RawJson;
@@ -9,6 +9,7 @@ use kwsk_translate::outcome::{Stage, is_reusable};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::instance::{Init, Instance};
 use crate::launchpad::Launchpad;
 use crate::logs::LogSink;
@@ -266,11 +267,11 @@ impl Inner {
                     let landed = flight.wait_for(Option::is_some).await.map(|flight| flight.clone());
                     // Otherwise it is ready or was abandoned: look again.
                     if let Ok(Some(Err(failure))) = landed {
-                        return Err(clock.failed(&failure, None));
+                        return Err(failure.report(*clock, None));
                     }
                 }
                 Place::Init(flight) => return self.initialise(run, sink, clock, &flight).await,
-                Place::Stopped => return Err(clock.failed(&Failure::not_started(), None)),
+                Place::Stopped => return Err(Failure::not_started().report(*clock, None)),
             }
         }
     }
@@ -317,7 +318,7 @@ impl Inner {
                 let failure = Arc::new(Failure { response, logs, timed_out: answer == Answer::TimedOut });
                 self.settle(State::Cold);
                 flight.send_replace(Some(Err(Arc::clone(&failure))));
-                Err(clock.failed(&failure, Some(took)))
+                Err(failure.report(*clock, Some(took)))
             }
         }
     }
@@ -344,51 +345,9 @@ impl Failure {
         let response = Answer::NotStarted.response(Stage::Init, 0);
         Self { response, logs: Vec::new(), timed_out: false }
     }
-}
 
-/// When an activation began, by both clocks.
-#[derive(Debug, Clone, Copy)]
-struct Clock {
-    start_ms: u64,
-    began: Instant,
-}
-
-impl Clock {
-    fn start() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { start_ms: millis(since), began: Instant::now() }
+    fn report(&self, clock: Clock, init: Option<Duration>) -> Report {
+        let Self { response, logs, timed_out } = self;
+        clock.report(response.clone(), logs.clone(), init, Duration::ZERO, *timed_out)
     }
-
-    fn report(
-        self,
-        response: ActivationResponse,
-        logs: Vec<String>,
-        init: Option<Duration>,
-        run: Duration,
-        timed_out: bool,
-    ) -> Report {
-        Report {
-            response,
-            logs,
-            init_ms: init.map(millis),
-            run_ms: millis(run),
-            start_ms: self.start_ms,
-            end_ms: self.start_ms + millis(self.began.elapsed()),
-            duration_ms: millis(init.unwrap_or_default() + run),
-            timed_out,
-        }
-    }
-
-    fn failed(self, failure: &Failure, init: Option<Duration>) -> Report {
-        let Failure { response, logs, timed_out } = failure;
-        self.report(response.clone(), logs.clone(), init, Duration::ZERO, *timed_out)
-    }
-
-    fn platform_error(self, text: &str) -> Report {
-        self.report(ActivationResponse::whisk_error(text), Vec::new(), None, Duration::ZERO, false)
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
