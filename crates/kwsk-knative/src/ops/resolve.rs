@@ -287,7 +287,7 @@ async fn readable(ops: &Ops, caller: &Caller, name: &FullyQualifiedEntityName) -
 /// The action of this name, if the caller may read and invoke it.
 ///
 /// # Errors
-/// See [`package`]; [`Error::Forbidden`] for foreign unpackaged actions.
+/// See [`package()`]; [`Error::Forbidden`] for foreign unpackaged actions.
 pub async fn action(ops: &Ops, caller: &Caller, name: &FullyQualifiedEntityName) -> Result<Resolved> {
     let Some(package_name) = name.path.package_name() else {
         caller.must_own(name)?;

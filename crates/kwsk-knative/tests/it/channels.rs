@@ -103,6 +103,14 @@ impl Subscriber for Script {
         let n = event.id.parse().unwrap();
         Some(Arc::unwrap_or_clone(activation(n, &format!("interrupted-{name}"), n)))
     }
+
+    async fn undelivered(&self, subscription: &Arc<Document>, event: &CloudEvent) -> Option<Activation> {
+        // Every subscription's run has an id of its own.
+        let subscription = subscription.key().name;
+        let n = event.id.parse::<u64>().ok()? * 1000 + u64::from(*subscription.as_bytes().first()?);
+        let name = format!("undelivered-{subscription}");
+        Some(Arc::unwrap_or_clone(activation(n, &name, n)))
+    }
 }
 
 fn data(event: &CloudEvent) -> String {
@@ -271,6 +279,10 @@ async fn retries_as_the_subscription_says() {
     let of = |name: &str| attempts.iter().filter(|attempt| attempt.starts_with(name)).count();
     assert_eq!([of("a"), of("b"), of("c"), of("d")], [3, 3, 1, 1]);
     assert_eq!(process.record(1).await.as_deref(), Some("a"));
+    for name in ["b", "c", "d"] {
+        let id = 1000 + u64::from(name.as_bytes()[0]);
+        assert_eq!(process.record(id).await, Some(format!("undelivered-{name}")));
+    }
     process.end().await;
 }
 

@@ -52,6 +52,10 @@ pub trait Subscriber: Send + Sync {
         subscription: Option<&Arc<Document>>,
         event: &CloudEvent,
     ) -> Option<Activation>;
+
+    /// The record of a run that never began, when there is to be one: every attempt has failed and no dead letter sink
+    /// took the event.
+    async fn undelivered(&self, subscription: &Arc<Document>, event: &CloudEvent) -> Option<Activation>;
 }
 
 /// What a subscriber answered.

@@ -19,7 +19,7 @@ use super::services::Services;
 use crate::auth::Authenticator;
 use crate::error::{Error, Result};
 use crate::invoke::Begin;
-use crate::ops::record::{self, ACTION_GONE, INTERRUPTED, Origin};
+use crate::ops::record::{self, ACTION_GONE, INTERRUPTED, NOT_PROVISIONED, Origin};
 use crate::ops::resolve::{self, Found, Resolved};
 use crate::ops::{Caller, invoke, now_ms};
 
@@ -120,6 +120,28 @@ impl RuleRunner {
     }
 }
 
+impl RuleRunner {
+    /// The record of a run that will not be: its action is gone, and perhaps everything else that is known about it.
+    async fn closed(
+        &self,
+        subscription: &Arc<Document>,
+        event: &CloudEvent,
+        response: ActivationResponse,
+    ) -> Option<Activation> {
+        let rule = resolve::read::<Rule>(&self.platform, Arc::clone(subscription)).ok()?.entity;
+        let identity = self.auth.owner_of(&rule.namespace).await.ok()??;
+        let id = ActivationId::of_rule(&event.source, &event.id, &rule.fqn());
+        let origin = Origin {
+            namespace: &identity.namespace,
+            subject: &identity.subject,
+            id: &id,
+            arrived_ms: now_ms(),
+            cause: None,
+        };
+        Some(record::of_missing(&origin, &rule.action, now_ms(), response))
+    }
+}
+
 #[async_trait]
 impl Subscriber for RuleRunner {
     async fn post(&self, subscription: &Arc<Document>, event: &CloudEvent, begin: Begin) -> Answer {
@@ -127,9 +149,15 @@ impl Subscriber for RuleRunner {
             Ok(Some(delivery)) => delivery,
             // A disabled rule takes the event and does nothing with it.
             Ok(None) => return Answer { status: 200, reply: None },
+            Err(Error::NotFound) => {
+                // Deleted since the event was accepted: upstream says so in a record and never tries again.
+                let gone = ActivationResponse::application_error(ACTION_GONE);
+                let record = self.closed(subscription, event, gone).await;
+                return Answer { status: 200, reply: record.map(Arc::new).map(Reply::Activation) };
+            }
             Err(error) => {
-                tracing::warn!(object = %subscription.key(), event = event.id, %error, "a rule's action cannot be found");
-                return Answer { status: 404, reply: None };
+                tracing::warn!(object = %subscription.key(), event = event.id, %error, "a rule's action cannot be read");
+                return Answer { status: 503, reply: None };
             }
         };
         match self.run(&delivery, event, begin).await {
@@ -153,21 +181,11 @@ impl Subscriber for RuleRunner {
             Ok(Some(delivery)) => {
                 Some(record::of_failure(&delivery.origin(), &delivery.resolved, now_ms(), response))
             }
-            Ok(None) => None,
-            Err(error) => {
-                tracing::warn!(object = %subscription.key(), %error, "{ACTION_GONE}");
-                let rule = resolve::read::<Rule>(&self.platform, Arc::clone(subscription)).ok()?.entity;
-                let identity = self.auth.owner_of(&rule.namespace).await.ok()??;
-                let id = ActivationId::of_rule(&event.source, &event.id, &rule.fqn());
-                let origin = Origin {
-                    namespace: &identity.namespace,
-                    subject: &identity.subject,
-                    id: &id,
-                    arrived_ms: now_ms(),
-                    cause: None,
-                };
-                Some(record::of_missing(&origin, &rule.action, now_ms(), response))
-            }
+            Ok(None) | Err(_) => self.closed(subscription, event, response).await,
         }
+    }
+
+    async fn undelivered(&self, subscription: &Arc<Document>, event: &CloudEvent) -> Option<Activation> {
+        self.closed(subscription, event, ActivationResponse::whisk_error(NOT_PROVISIONED)).await
     }
 }

@@ -223,17 +223,22 @@ impl Route<'_> {
         let (subscription, event) = (self.delivery.key(), &self.event.id);
         let Some(sink) = &delivery.dead_letter_sink else {
             tracing::warn!(%subscription, event, cause, "an event is dropped: it cannot be delivered and there is no dead letter sink");
-            return self.done(None).await;
+            let record = self.shared.subscriber.undelivered(self.subscription, self.event).await;
+            return self.done(record.as_ref()).await;
         };
         let letter = self.dead_letter(spec.subscriber.as_ref(), status, cause);
         match self.send(sink, &letter, DeliveryPlan::from(&delivery)).await {
-            Ok(()) => tracing::debug!(%subscription, event, cause, "an event went to the dead letter sink"),
+            Ok(()) => {
+                tracing::debug!(%subscription, event, cause, "an event went to the dead letter sink");
+                return self.done(None).await;
+            }
             Err(_) if self.shared.stop.is_cancelled() => return Ok(None),
             Err(why) => {
                 tracing::warn!(%subscription, event, cause, why, "an event is dropped: the dead letter sink does not take it");
             }
         }
-        self.done(None).await
+        let record = self.shared.subscriber.undelivered(self.subscription, self.event).await;
+        self.done(record.as_ref()).await
     }
 
     fn dead_letter(&self, to: Option<&Destination>, status: Option<u16>, cause: &str) -> CloudEvent {

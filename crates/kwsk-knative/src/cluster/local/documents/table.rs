@@ -114,7 +114,7 @@ pub(super) fn list<T>(
         .collect()
 }
 
-/// At most `limit` documents of a kind after a key, and the last resource version given out when they were read.
+/// At most `limit` documents of a kind after a key, in key order.
 pub(super) fn page(
     connection: &Connection,
     kind: ResourceKind,
