@@ -130,3 +130,50 @@ fn fill(path: &Path) {
         while file.write_all(&block).is_ok() {}
     }
 }
+
+/// A memory cgroup of the test's own, where the machine lets us have one.
+struct Cgroup(std::path::PathBuf);
+
+impl Cgroup {
+    fn make() -> Option<Self> {
+        let name = format!("kwsk-test-{}", std::process::id());
+        ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"].into_iter().find_map(|base| {
+            let made = Self(Path::new(base).join(&name));
+            std::fs::create_dir(&made.0).ok()?;
+            drop(std::fs::write(made.0.join("cgroup.subtree_control"), "+memory"));
+            let child = made.0.join("probe");
+            std::fs::create_dir(&child).ok()?;
+            let limited = ["memory.max", "memory.limit_in_bytes"]
+                .iter()
+                .any(|file| std::fs::write(child.join(file), "134217728").is_ok());
+            drop(std::fs::remove_dir(child));
+            limited.then_some(made)
+        })
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir(&self.0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delegated_cgroup_limits_memory() {
+    let Some(cgroup) = Cgroup::make() else { return };
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &["--cgroup", cgroup.0.to_str().unwrap()]).await;
+    let code = "function main(p) { const kept = []; for (let i = 0; i < p.mb; i += 8) kept.push(Buffer.alloc(8 << 20, 1)); return {mb: kept.length * 8}; }";
+    let limits = json!({"memory": 128});
+    let body = json!({"exec": {"kind": "nodejs:default", "code": code}, "limits": limits});
+    assert_eq!(server.put("actions/fill", body).await.0, 200);
+    let fill = "actions/fill?blocking=true&result=true";
+    assert_eq!(server.post(fill, json!({"mb": 16})).await, (200, json!({"mb": 16})));
+    let (status, result) = server.post(fill, json!({"mb": 400})).await;
+    assert_eq!((status, result), (502, json!({"error": "The action exhausted its memory and was aborted."})));
+    assert_eq!(server.post(fill, json!({"mb": 8})).await, (200, json!({"mb": 8})));
+    assert!(server.terminate());
+    let left: Vec<_> =
+        std::fs::read_dir(&cgroup.0).unwrap().flatten().filter(|e| e.path().is_dir()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}

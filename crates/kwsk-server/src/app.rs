@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kwsk_knative::auth::subjects::ensure_subject;
 use kwsk_knative::cluster::local::{LocalCluster, LocalOptions, RuntimeFinding, detect};
 use kwsk_knative::ops::{Ops, invoke};
 use kwsk_model::identity::{AuthKey, NamespaceLimits, Subject, SubjectNamespace};
@@ -76,11 +75,10 @@ impl Standalone {
             stem_cells: config.stem_cells,
             max_store_bytes: config.max_store_bytes,
             keep_activations: config.keep_activations,
+            cgroup: config.cgroup.clone(),
+            subjects: vec![well_known("guest", GUEST_KEY), well_known("whisk.system", SYSTEM_KEY)],
         };
         let cluster = LocalCluster::start(options).await?;
-        for subject in [well_known("guest", GUEST_KEY), well_known("whisk.system", SYSTEM_KEY)] {
-            ensure_subject(&cluster, &subject).await.map_err(Fatal::State)?;
-        }
         let ops = Ops::new(cluster.ports(), platform);
         let resumed = invoke::resume(&ops).await.map_err(Fatal::State)?;
         if resumed > 0 {

@@ -61,6 +61,9 @@ struct Flags {
     /// Prewarmed processes of each runtime family's default kind
     #[arg(long, env = "KWSK_STEM_CELLS", value_name = "N", default_value = "1", value_parser = stem_cells)]
     stem_cells: usize,
+    /// Memory cgroup that is delegated to kwsk, for a child per runtime; without one, memory is only watched
+    #[arg(long, env = "KWSK_CGROUP", value_name = "DIR", value_parser = cgroup)]
+    cgroup: Option<PathBuf>,
     /// Days for which activations are kept; 0 keeps them for ever
     #[arg(long, env = "KWSK_KEEP_ACTIVATIONS", value_name = "DAYS", default_value = "30", value_parser = days)]
     keep_activations: u64,
@@ -100,6 +103,8 @@ pub struct Config {
     pub idle: Duration,
     /// Prewarmed processes of each default kind.
     pub stem_cells: usize,
+    /// A memory cgroup that is kwsk's own.
+    pub cgroup: Option<PathBuf>,
     /// How long activations are kept; for ever when absent.
     pub keep_activations: Option<Duration>,
     /// Bytes the store may grow to; nothing but the disk bounds it by default.
@@ -188,6 +193,7 @@ impl TryFrom<Flags> for Config {
             memory_mb: flags.memory.unwrap_or_else(half_of_memory),
             idle: flags.idle,
             stem_cells: flags.stem_cells,
+            cgroup: flags.cgroup,
             keep_activations: match flags.keep_activations {
                 0 => None,
                 days => Some(Duration::from_secs(days * 24 * 3600)),
@@ -254,6 +260,15 @@ fn memory(text: &str) -> Result<u64, String> {
 
 fn idle(text: &str) -> Result<Duration, String> {
     at_least(text, 1, "seconds").map(Duration::from_secs)
+}
+
+fn cgroup(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.join("cgroup.procs").is_file() {
+        Ok(path)
+    } else {
+        Err("not a cgroup directory; make one under /sys/fs/cgroup and give its path".to_owned())
+    }
 }
 
 fn days(text: &str) -> Result<u64, String> {

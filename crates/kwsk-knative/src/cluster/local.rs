@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use kwsk_model::identity::Subject;
 use kwsk_shim::{Launchpad, Report, Run, Sandbox};
 use kwsk_translate::document::{Document, Key, ResourceKind};
 use kwsk_translate::event::CloudEvent;
@@ -27,7 +28,7 @@ use self::rules::RuleRunner;
 use self::services::Services;
 use self::store::{Opening, Store, StoreOptions};
 use super::{Apply, Cluster, Event, Labels, Precondition};
-use crate::auth::subjects::SubjectAuthenticator;
+use crate::auth::subjects::{SubjectAuthenticator, ensure_subject};
 use crate::code::file::FileCodeStore;
 use crate::error::{Error, Result};
 use crate::invoke::{Call, Invoker};
@@ -61,6 +62,10 @@ pub struct LocalOptions {
     pub stem_cells: usize,
     /// Bytes the SQLite file may grow to.
     pub max_store_bytes: Option<u64>,
+    /// Subjects that are made when they do not exist. Their keys work from the first request on.
+    pub subjects: Vec<Subject>,
+    /// A memory cgroup delegated to kwsk.
+    pub cgroup: Option<PathBuf>,
     /// How long records of activations are kept; for ever when absent.
     pub keep_activations: Option<Duration>,
 }
@@ -111,6 +116,9 @@ impl LocalCluster {
         let activations = Arc::new(Activations::new(store.clone()));
         let code = Arc::new(FileCodeStore::new(options.data.join("code")).map_err(StartError::Read)?);
         let cluster: Arc<dyn Cluster> = Arc::clone(&documents) as _;
+        for subject in &options.subjects {
+            ensure_subject(&*cluster, subject).await.map_err(StartError::Read)?;
+        }
         let auth = SubjectAuthenticator::new(cluster, tasks.clone(), stop.clone())
             .await
             .map_err(StartError::Read)?;
@@ -238,6 +246,7 @@ async fn launch(
     let sandbox = Sandbox {
         api_host: Some(options.api_host.clone()),
         path: runtimes::search_path(),
+        cgroup: options.cgroup.clone(),
         ..Sandbox::new(work)
     };
     let launchpad = Launchpad::new(sandbox, tasks.clone(), stop.clone()).await?;

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use kwsk_model::action::{Action, ActionPut, Code, Exec};
 use kwsk_model::name::{EntityName, FullyQualifiedEntityName, Namespace};
-use kwsk_translate::document::Resource;
+use kwsk_translate::document::{Document, Resource};
 use kwsk_translate::error::{Invalid, Unreadable};
 use kwsk_translate::{action, sequence, validate};
 
-use super::resolve::{self, Collection, Found};
-use super::{Caller, Ops, Page, now_ms};
+use super::resolve::{self, Found, Met};
+use super::{Caller, Ops, Page};
 use crate::cluster::{Apply, Precondition};
 use crate::error::{Error, Result};
 
@@ -77,18 +77,13 @@ async fn matching(
     namespace: &Namespace,
     package: Option<&EntityName>,
 ) -> Result<Vec<Found<Action>>> {
-    let mut found = match package {
-        None if !caller.owns(namespace) => return Err(Error::Forbidden(vec![namespace.to_string()])),
-        None => resolve::all::<Action>(&*ops.cluster, &ops.platform, namespace).await?,
-        Some(package) => {
-            let name = FullyQualifiedEntityName::new(namespace.clone(), package.clone());
-            let path = resolve::package(ops, caller, &name).await?;
-            in_package(ops, &path.provider().entity.fqn()).await?
-        }
+    let Some(package) = package else {
+        return resolve::owned(ops, caller, namespace).await;
     };
-    found.sort_by(|a, b| {
-        b.entity.updated.cmp(&a.entity.updated).then_with(|| a.entity.name.cmp(&b.entity.name))
-    });
+    let name = FullyQualifiedEntityName::new(namespace.clone(), package.clone());
+    let path = resolve::package(ops, caller, &name).await?;
+    let mut found = in_package(ops, &path.provider().entity.fqn()).await?;
+    resolve::newest_first(&mut found);
     Ok(found)
 }
 
@@ -114,34 +109,16 @@ pub async fn put(
     let _turn = ops.turnstile.pass(name).await;
     enclosing_package(ops, caller, name).await?;
     let checked = check_sequence(ops, caller, name, put.exec.as_ref()).await?;
-    let existing = resolve::find::<Action>(&*ops.cluster, &ops.platform, name).await?;
-    if existing.is_none() {
-        resolve::refuse_other_collections(&*ops.cluster, Collection::Actions, name).await?;
-    }
-    let stored = existing.as_ref().map(|f| &*f.entity);
+    let met = resolve::meet::<Action>(ops, name).await?;
     let limits = &caller.identity.limits;
     let bounds = ops.platform.limits.bounds_of(limits);
-    let kinds = limits.allowed_kinds.as_deref();
-    let valid = validate::action(
-        &ops.platform,
-        &bounds,
-        name,
-        stored,
-        put,
-        overwrite,
-        now_ms().max(after(stored)),
-        kinds,
-    )?;
+    let (stored, now, kinds) = (met.entity(), met.now_ms, limits.allowed_kinds.as_deref());
+    let valid = validate::action(&ops.platform, &bounds, name, stored, put, overwrite, now, kinds)?;
     checked?;
     let answer = valid.clone();
     let document = build(ops, &store_code(ops, valid).await?);
-    apply(ops, existing, document).await?;
+    apply(ops, &met, document).await?;
     with_text(ops, answer).await
-}
-
-/// `updated` never stands still, so that lists keep their order.
-fn after(existing: Option<&Action>) -> u64 {
-    existing.map_or(0, |action| action.updated + 1)
 }
 
 /// The package of a packaged action; bindings take no actions.
@@ -206,7 +183,7 @@ async fn store_code(ops: &Ops, mut action: Action) -> Result<Action> {
     Ok(action)
 }
 
-fn build(ops: &Ops, action: &Action) -> kwsk_translate::document::Document {
+fn build(ops: &Ops, action: &Action) -> Document {
     match action.exec {
         Exec::Sequence { .. } => sequence::to_document(action).to_document(),
         Exec::Code { .. } | Exec::Blackbox { .. } => action::to_kservice(&ops.platform, action).to_document(),
@@ -214,23 +191,15 @@ fn build(ops: &Ops, action: &Action) -> kwsk_translate::document::Document {
 }
 
 /// Writes the new document; one that changed kind (code ↔ sequence) replaces the old object.
-async fn apply(
-    ops: &Ops,
-    existing: Option<Found<Action>>,
-    document: kwsk_translate::document::Document,
-) -> Result<()> {
-    let how = match existing {
-        Some(old) if old.document.kind == document.kind => {
-            Apply::Replace(old.document.resource_version().to_owned())
-        }
-        Some(old) => {
-            let version = Precondition::ResourceVersion(old.document.resource_version().to_owned());
-            ops.cluster.delete(&old.document.key(), version).await?;
-            Apply::Create
-        }
-        None => Apply::Create,
-    };
-    ops.cluster.apply(document, how).await?;
+async fn apply(ops: &Ops, met: &Met<Action>, document: Document) -> Result<()> {
+    let mut condition = met.condition();
+    if let Some(old) = &met.existing
+        && old.document.kind != document.kind
+    {
+        remove(ops, old).await?;
+        condition = Apply::Create;
+    }
+    ops.cluster.apply(document, condition).await?;
     Ok(())
 }
 

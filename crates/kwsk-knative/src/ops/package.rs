@@ -10,8 +10,7 @@ use kwsk_translate::validate::BindingTarget;
 use kwsk_translate::{package, validate};
 
 use super::resolve::{self, Collection, Found};
-use super::{Caller, Ops, Page, action, now_ms};
-use crate::cluster::Apply;
+use super::{Caller, Ops, Page, action};
 use crate::error::{Error, Result};
 
 /// A package with its actions; of a binding, the bound package's actions and its parameters underneath.
@@ -42,9 +41,7 @@ async fn visible(ops: &Ops, caller: &Caller, namespace: &Namespace) -> Result<Ve
     if !caller.owns(namespace) {
         all.retain(|p| p.entity.publish && p.entity.binding.is_none());
     }
-    all.sort_by(|a, b| {
-        b.entity.updated.cmp(&a.entity.updated).then_with(|| a.entity.name.cmp(&b.entity.name))
-    });
+    resolve::newest_first(&mut all);
     Ok(all)
 }
 
@@ -83,15 +80,9 @@ pub async fn put(
     caller.must_own(name)?;
     let _turn = ops.turnstile.pass(name).await;
     let target = binding_target(ops, caller, &put).await?;
-    let existing = resolve::find::<Package>(&*ops.cluster, &ops.platform, name).await?;
-    if existing.is_none() {
-        resolve::refuse_other_collections(&*ops.cluster, Collection::Packages, name).await?;
-    }
-    let stored = existing.as_ref().map(|f| &*f.entity);
-    let now = now_ms().max(stored.map_or(0, |p| p.updated + 1));
-    let valid = validate::package(name, stored, put, overwrite, now, target.borrowed())?;
-    let how = existing.map_or(Apply::Create, |f| Apply::Replace(f.document.resource_version().to_owned()));
-    ops.cluster.apply(package::to_document(&valid).to_document(), how).await?;
+    let met = resolve::meet::<Package>(ops, name).await?;
+    let valid = validate::package(name, met.entity(), put, overwrite, met.now_ms, target.borrowed())?;
+    ops.cluster.apply(package::to_document(&valid).to_document(), met.condition()).await?;
     Ok(valid)
 }
 

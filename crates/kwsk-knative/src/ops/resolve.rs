@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kwsk_model::action::Action;
-use kwsk_model::name::FullyQualifiedEntityName;
+use kwsk_model::name::{EntityName, FullyQualifiedEntityName, Namespace};
 use kwsk_model::package::Package;
 use kwsk_model::params::Parameters;
 use kwsk_model::rule::Rule;
@@ -13,8 +13,8 @@ use kwsk_translate::error::Unreadable;
 use kwsk_translate::platform::Platform;
 use kwsk_translate::{action, keys, names, package, rule, sequence, trigger};
 
-use super::{Caller, Ops};
-use crate::cluster::Cluster;
+use super::{Caller, Ops, now_ms};
+use crate::cluster::{Apply, Cluster};
 use crate::error::{Error, Result};
 
 /// OpenWhisk's collections of named entities.
@@ -68,6 +68,12 @@ pub trait Entity: Sized + Send + Sync + 'static {
     /// # Errors
     /// [`Unreadable`] when the document says something else.
     fn read(platform: &Platform, document: &Document) -> Result<Self, Unreadable>;
+
+    /// Milliseconds since the epoch of its last PUT.
+    fn updated(&self) -> u64;
+
+    /// Its own name.
+    fn own_name(&self) -> &EntityName;
 }
 
 impl Entity for Action {
@@ -79,6 +85,14 @@ impl Entity for Action {
             _ => action::from_kservice(platform, document),
         }
     }
+
+    fn updated(&self) -> u64 {
+        self.updated
+    }
+
+    fn own_name(&self) -> &EntityName {
+        &self.name
+    }
 }
 
 impl Entity for Package {
@@ -86,6 +100,14 @@ impl Entity for Package {
 
     fn read(_: &Platform, document: &Document) -> Result<Self, Unreadable> {
         package::from_document(document)
+    }
+
+    fn updated(&self) -> u64 {
+        self.updated
+    }
+
+    fn own_name(&self) -> &EntityName {
+        &self.name
     }
 }
 
@@ -96,6 +118,14 @@ impl Entity for Trigger {
     fn read(_: &Platform, document: &Document) -> Result<Self, Unreadable> {
         trigger::from_channel(document, None)
     }
+
+    fn updated(&self) -> u64 {
+        self.updated
+    }
+
+    fn own_name(&self) -> &EntityName {
+        &self.name
+    }
 }
 
 impl Entity for Rule {
@@ -103,6 +133,14 @@ impl Entity for Rule {
 
     fn read(platform: &Platform, document: &Document) -> Result<Self, Unreadable> {
         rule::from_subscription(platform, document)
+    }
+
+    fn updated(&self) -> u64 {
+        self.updated
+    }
+
+    fn own_name(&self) -> &EntityName {
+        &self.name
     }
 }
 
@@ -195,7 +233,7 @@ pub async fn get<T: Entity>(ops: &Ops, name: &FullyQualifiedEntityName) -> Resul
 pub async fn all<T: Entity>(
     cluster: &dyn Cluster,
     platform: &Platform,
-    namespace: &kwsk_model::name::Namespace,
+    namespace: &Namespace,
 ) -> Result<Vec<Found<T>>> {
     let within = names::kubernetes_namespace(namespace);
     let mut found = Vec::new();
@@ -209,6 +247,66 @@ pub async fn all<T: Entity>(
         }
     }
     Ok(found)
+}
+
+/// As lists show them: the last updated first.
+pub fn newest_first<T: Entity>(found: &mut [Found<T>]) {
+    found.sort_by(|a, b| {
+        let newest = b.entity.updated().cmp(&a.entity.updated());
+        newest.then_with(|| a.entity.own_name().cmp(b.entity.own_name()))
+    });
+}
+
+/// All entities of a collection in the caller's own namespace, newest first.
+///
+/// # Errors
+/// [`Error::Forbidden`] for foreign namespaces.
+pub async fn owned<T: Entity>(ops: &Ops, caller: &Caller, namespace: &Namespace) -> Result<Vec<Found<T>>> {
+    if !caller.owns(namespace) {
+        return Err(Error::Forbidden(vec![namespace.to_string()]));
+    }
+    let mut found = all(&*ops.cluster, &ops.platform, namespace).await?;
+    newest_first(&mut found);
+    Ok(found)
+}
+
+/// What a PUT of `name` meets: the stored entity, and the time of the update, which is later than the last one so that
+/// lists keep their order.
+pub struct Met<T> {
+    /// What is stored.
+    pub existing: Option<Found<T>>,
+    /// Milliseconds since the epoch.
+    pub now_ms: u64,
+}
+
+impl<T> Met<T> {
+    /// The stored entity.
+    #[must_use]
+    pub fn entity(&self) -> Option<&T> {
+        self.existing.as_ref().map(|found| &*found.entity)
+    }
+
+    /// The condition on which the update may be written.
+    #[must_use]
+    pub fn condition(&self) -> Apply {
+        match &self.existing {
+            Some(found) => Apply::Replace(found.document.resource_version().to_owned()),
+            None => Apply::Create,
+        }
+    }
+}
+
+/// Looks at what a PUT of `name` meets.
+///
+/// # Errors
+/// [`Error::WrongCollection`] when the name belongs to another collection.
+pub async fn meet<T: Entity>(ops: &Ops, name: &FullyQualifiedEntityName) -> Result<Met<T>> {
+    let existing = find::<T>(&*ops.cluster, &ops.platform, name).await?;
+    if existing.is_none() {
+        refuse_other_collections(&*ops.cluster, T::COLLECTION, name).await?;
+    }
+    let last = existing.as_ref().map_or(0, |found| found.entity.updated() + 1);
+    Ok(Met { existing, now_ms: now_ms().max(last) })
 }
 
 /// An action with everything that stands between its name and its arguments.

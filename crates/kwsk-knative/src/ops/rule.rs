@@ -9,8 +9,8 @@ use kwsk_model::trigger::Trigger;
 use kwsk_translate::document::{Document, Resource, ResourceKind};
 use kwsk_translate::{rule, trigger, validate};
 
-use super::resolve::{self, Collection, Found};
-use super::{Caller, Ops, Page, action, now_ms};
+use super::resolve::{self, Found, Met};
+use super::{Caller, Ops, Page, action};
 use crate::cluster::Apply;
 use crate::error::{Error, Result};
 
@@ -32,23 +32,12 @@ pub async fn get(ops: &Ops, caller: &Caller, name: &FullyQualifiedEntityName) ->
     shown(ops, &resolve::get(ops, name).await?).await
 }
 
-async fn all(ops: &Ops, caller: &Caller, namespace: &Namespace) -> Result<Vec<Found<Rule>>> {
-    if !caller.owns(namespace) {
-        return Err(Error::Forbidden(vec![namespace.to_string()]));
-    }
-    let mut all = resolve::all::<Rule>(&*ops.cluster, &ops.platform, namespace).await?;
-    all.sort_by(|a, b| {
-        b.entity.updated.cmp(&a.entity.updated).then_with(|| a.entity.name.cmp(&b.entity.name))
-    });
-    Ok(all)
-}
-
 /// Rules newest first.
 ///
 /// # Errors
 /// 403 for foreign namespaces.
 pub async fn list(ops: &Ops, caller: &Caller, namespace: &Namespace, page: Page) -> Result<Vec<Found<Rule>>> {
-    Ok(page.of(all(ops, caller, namespace).await?))
+    Ok(page.of(resolve::owned(ops, caller, namespace).await?))
 }
 
 /// How many [`list`] would show without a page.
@@ -56,7 +45,7 @@ pub async fn list(ops: &Ops, caller: &Caller, namespace: &Namespace, page: Page)
 /// # Errors
 /// As [`list`].
 pub async fn count(ops: &Ops, caller: &Caller, namespace: &Namespace) -> Result<u64> {
-    Ok(all(ops, caller, namespace).await?.len() as u64)
+    Ok(resolve::owned::<Rule>(ops, caller, namespace).await?.len() as u64)
 }
 
 /// Creates or, with `overwrite`, updates a rule. New rules are active, an update keeps the state.
@@ -72,17 +61,13 @@ pub async fn put(
 ) -> Result<Rule> {
     caller.must_own(name)?;
     let _turn = ops.turnstile.pass(name).await;
-    let existing = resolve::find::<Rule>(&*ops.cluster, &ops.platform, name).await?;
-    if existing.is_none() {
-        resolve::refuse_other_collections(&*ops.cluster, Collection::Rules, name).await?;
-    }
-    let stored = existing.as_ref().map(|f| &*f.entity);
-    let (trigger, action) = validate::rule_links(stored, &put)?;
+    let met = resolve::meet::<Rule>(ops, name).await?;
+    let (trigger, action) = validate::rule_links(met.entity(), &put)?;
     let trigger_exists = trigger_exists(ops, caller, &trigger).await?;
     let target = target_of(ops, caller, &action).await?;
-    let now = now_ms().max(stored.map_or(0, |r| r.updated + 1));
+    let (stored, now) = (met.entity(), met.now_ms);
     let valid = validate::rule(name, stored, put, overwrite, now, trigger_exists, target.is_some())?;
-    replace(ops, existing.as_ref(), build(ops, &valid, target.as_ref())).await?;
+    replace(ops, &met, build(ops, &valid, target.as_ref())).await?;
     mark_linked(ops, &valid.trigger).await?;
     Ok(valid)
 }
@@ -128,21 +113,16 @@ async fn target_of(
 }
 
 /// A Subscription's channel is immutable, so a rule that moves to another trigger is made anew.
-async fn replace(ops: &Ops, existing: Option<&Found<Rule>>, document: Document) -> Result<()> {
-    let how = match existing {
-        None => Apply::Create,
-        Some(old)
-            if old.document.body.get("spec").and_then(|s| s.get("channel"))
-                == document.body.get("spec").and_then(|s| s.get("channel")) =>
-        {
-            Apply::Replace(old.document.resource_version().to_owned())
-        }
-        Some(old) => {
-            action::remove(ops, old).await?;
-            Apply::Create
-        }
-    };
-    ops.cluster.apply(document, how).await?;
+async fn replace(ops: &Ops, met: &Met<Rule>, document: Document) -> Result<()> {
+    let channel = |d: &Document| d.body.get("spec").and_then(|spec| spec.get("channel")).cloned();
+    let mut condition = met.condition();
+    if let Some(old) = &met.existing
+        && channel(&old.document) != channel(&document)
+    {
+        action::remove(ops, old).await?;
+        condition = Apply::Create;
+    }
+    ops.cluster.apply(document, condition).await?;
     Ok(())
 }
 

@@ -13,9 +13,8 @@ use kwsk_translate::{event, names, trigger, validate};
 use serde_json::{Map, Value, json};
 
 use super::invoke::{new_id, payload};
-use super::resolve::{self, Collection, Found};
+use super::resolve::{self, Found};
 use super::{Caller, Ops, Page, action, now_ms, rule};
-use crate::cluster::Apply;
 use crate::error::{Error, Result};
 
 async fn with_rules(ops: &Ops, found: &Found<Trigger>) -> Result<Trigger> {
@@ -33,17 +32,6 @@ pub async fn get(ops: &Ops, caller: &Caller, name: &FullyQualifiedEntityName) ->
     with_rules(ops, &resolve::get(ops, name).await?).await
 }
 
-async fn all(ops: &Ops, caller: &Caller, namespace: &Namespace) -> Result<Vec<Found<Trigger>>> {
-    if !caller.owns(namespace) {
-        return Err(Error::Forbidden(vec![namespace.to_string()]));
-    }
-    let mut all = resolve::all::<Trigger>(&*ops.cluster, &ops.platform, namespace).await?;
-    all.sort_by(|a, b| {
-        b.entity.updated.cmp(&a.entity.updated).then_with(|| a.entity.name.cmp(&b.entity.name))
-    });
-    Ok(all)
-}
-
 /// Triggers newest first.
 ///
 /// # Errors
@@ -54,7 +42,7 @@ pub async fn list(
     namespace: &Namespace,
     page: Page,
 ) -> Result<Vec<Found<Trigger>>> {
-    Ok(page.of(all(ops, caller, namespace).await?))
+    Ok(page.of(resolve::owned(ops, caller, namespace).await?))
 }
 
 /// How many [`list`] would show without a page.
@@ -62,7 +50,7 @@ pub async fn list(
 /// # Errors
 /// As [`list`].
 pub async fn count(ops: &Ops, caller: &Caller, namespace: &Namespace) -> Result<u64> {
-    Ok(all(ops, caller, namespace).await?.len() as u64)
+    Ok(resolve::owned::<Trigger>(ops, caller, namespace).await?.len() as u64)
 }
 
 /// Creates or, with `overwrite`, updates a trigger.
@@ -78,26 +66,17 @@ pub async fn put(
 ) -> Result<Trigger> {
     caller.must_own(name)?;
     let _turn = ops.turnstile.pass(name).await;
-    let existing = resolve::find::<Trigger>(&*ops.cluster, &ops.platform, name).await?;
-    if existing.is_none() {
-        resolve::refuse_other_collections(&*ops.cluster, Collection::Triggers, name).await?;
-    }
-    let stored = existing.as_ref().map(|f| &*f.entity);
-    let now = now_ms().max(stored.map_or(0, |t| t.updated + 1));
-    let valid = validate::trigger(name, stored, put, overwrite, now)?;
+    let met = resolve::meet::<Trigger>(ops, name).await?;
+    let valid = validate::trigger(name, met.entity(), put, overwrite, met.now_ms)?;
     let mut document = trigger::to_channel(&valid).to_document();
-    let how = match &existing {
-        None => Apply::Create,
-        Some(found) => {
-            if trigger::has_been_linked(&found.document) {
-                trigger::mark_linked(&mut document);
-            }
-            // Everything but metadata is immutable once it exists, and may have been defaulted by others.
-            document.body.clone_from(&found.document.body);
-            Apply::Replace(found.document.resource_version().to_owned())
+    if let Some(found) = &met.existing {
+        if trigger::has_been_linked(&found.document) {
+            trigger::mark_linked(&mut document);
         }
-    };
-    let document: Arc<Document> = ops.cluster.apply(document, how).await?;
+        // Everything but metadata is immutable once it exists, and may have been defaulted by others.
+        document.body.clone_from(&found.document.body);
+    }
+    let document: Arc<Document> = ops.cluster.apply(document, met.condition()).await?;
     with_rules(ops, &Found { document, entity: Arc::new(valid) }).await
 }
 
