@@ -5,7 +5,7 @@ use toml::Value;
 
 use crate::workspace::{self, Member, cargo, members};
 
-const NEEDED: [&str; 5] = ["description", "license", "readme", "repository", "keywords"];
+const NEEDED: [&str; 4] = ["description", "license", "readme", "keywords"];
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let missing: Vec<String> =
