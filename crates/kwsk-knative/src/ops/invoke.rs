@@ -148,14 +148,24 @@ async fn blocking(
 ) -> Result<Invoked> {
     let run = {
         let ops = Arc::clone(ops);
-        async move { run(&ops, &planned, None).await }
+        async move {
+            let ended = run(&ops, &planned, None).await;
+            (planned, ended)
+        }
     };
     let mut run = Detach::new(&ops.tasks, run);
     match tokio::time::timeout(longest, &mut run).await {
-        Ok(ended) => ended.map(Invoked::Ended),
+        Ok((_, ended)) => ended.map(Invoked::Ended),
         Err(_) => {
             ops.activations.accept(&accepted).await?;
             ops.activations.begin(&accepted.activation_id).await?;
+            // It may still queue for an instance and never get one.
+            let background = Arc::clone(ops);
+            ops.tasks.spawn(async move {
+                if let (planned, Err(error)) = run.await {
+                    not_run(&background, &planned, &error).await;
+                }
+            });
             Ok(Invoked::Accepted(accepted.activation_id))
         }
     }
@@ -225,13 +235,19 @@ async fn run_accepted(ops: &Arc<Ops>, planned: Planned) {
     let Err(error) = run(ops, &planned, Some(begin)).await else {
         return;
     };
+    not_run(ops, &planned, &error).await;
+}
+
+/// Records an accepted invocation that could not begin; at a shutdown, the next process does.
+async fn not_run(ops: &Arc<Ops>, planned: &Planned, error: &Error) {
     if ops.shutdown.is_cancelled() {
         return;
     }
+    let id = &planned.id;
     tracing::warn!(activation = %id, %error, "an accepted invocation could not be run");
-    let Planned { caller, resolved, arrived_ms, .. } = &planned;
+    let Planned { caller, resolved, arrived_ms, .. } = planned;
     let response = ActivationResponse::whisk_error(NOT_PROVISIONED);
-    let failed = record::of_failure(&origin(caller, &id, *arrived_ms), resolved, now_ms(), response);
+    let failed = record::of_failure(&origin(caller, id, *arrived_ms), resolved, now_ms(), response);
     if let Err(error) = keep(ops, caller, &Arc::new(failed)).await {
         tracing::error!(activation = %id, %error, "the record of a failed invocation could not be kept");
     }
