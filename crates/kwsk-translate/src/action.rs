@@ -14,6 +14,7 @@
 //! | `kwsk.dev/min-scale` | 0 … most instances | instances that are never stopped |
 //! | `kwsk.dev/window` | `6s` … `1h`, seconds as `90s` | time over which load is averaged |
 //! | `kwsk.dev/retention` | `0s` … `1h` | how long the last instance is kept beyond the window |
+//! | `kwsk.dev/shim` | an [`Injection`] | the way the shim gets next to the runtime; [`choose`] refuses others |
 
 use kwsk_model::action::{Action, Code, Exec, StoredCode};
 use kwsk_model::activation::hex;
@@ -29,24 +30,36 @@ use crate::manifest::kservice::{KService, RevisionTemplate, ServiceSpec};
 use crate::names;
 use crate::platform::Platform;
 
+mod files;
 mod foreign;
+mod injection;
+mod pod;
 mod template;
 
-pub use template::PORT;
+pub use files::{OversizedShim, shim_config_map};
+pub use injection::{ImageEntry, ImageFacts, Injection, InjectionError, Placement, choose};
+pub use pod::PORT;
 
 /// Largest entity, in bytes of JSON, that an object on a cluster can carry: 256 KiB is Kubernetes' limit of all
 /// annotations together, and `kubectl apply` keeps a copy of small ones.
 pub const MAX_ENTITY_BYTES: usize = 200 * 1024;
 
+/// The service of an action whose image contains the shim, or that runs without an image.
+/// [`to_kservice_with`] says the rest.
+#[must_use]
+pub fn to_kservice(platform: &Platform, action: &Action) -> KService {
+    to_kservice_with(platform, action, &Placement::Wrapped)
+}
+
 /// The service of an action. Code given inline is replaced by its digest: whoever calls this stores the code.
 /// Sequences have a document of their own ([`crate::sequence`]); handing one in is a defect of the caller.
 #[must_use]
-pub fn to_kservice(platform: &Platform, action: &Action) -> KService {
+pub fn to_kservice_with(platform: &Platform, action: &Action, placement: &Placement) -> KService {
     debug_assert!(!matches!(action.exec, Exec::Sequence { .. }), "sequences have their own document");
     let action = without_code(action);
     let fqn = action.fqn();
     let key = names::key(ResourceKind::KService, &fqn);
-    let template = template::of(platform, &action, &key.name);
+    let template = template::of(platform, &action, &key.name, placement);
     let mut metadata = keys::metadata(key, EntityKind::Action, &fqn.local_name());
     keys::set_label(&mut metadata, keys::VISIBILITY, keys::CLUSTER_LOCAL);
     if let Some(package) = &action.namespace.package {

@@ -21,6 +21,8 @@ pub const PACKAGE: &str = "kwsk.dev/package";
 pub const CODE_DIGEST: &str = "kwsk.dev/code-digest";
 /// Annotation of a revision: what the shim must know to start the action, as JSON.
 pub const RUNTIME: &str = "kwsk.dev/runtime";
+/// Annotation of an action, and of a revision unless its image contains the shim: how the shim gets there.
+pub const SHIM: &str = "kwsk.dev/shim";
 /// Annotation of a rule: `kind/namespace/name` of the object that runs the action.
 pub const TARGET: &str = "kwsk.dev/target";
 /// Annotation of a rule: the place among the rules of its trigger.

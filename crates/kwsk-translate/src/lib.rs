@@ -6,6 +6,7 @@
 
 pub mod action;
 pub mod alarm;
+pub mod capabilities;
 pub mod delivery;
 pub mod document;
 pub mod error;

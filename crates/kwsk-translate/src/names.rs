@@ -68,6 +68,13 @@ pub fn parameters_secret(object_name: &str) -> String {
     format!("{object_name}-kwsk-parameters")
 }
 
+/// The immutable ConfigMap that holds the shim's program by its SHA-256 in hex.
+#[must_use]
+pub fn shim_config_map(sha256: &str) -> String {
+    let short: String = sha256.chars().take(12).collect();
+    format!("kwsk-shim-{short}")
+}
+
 /// True for DNS-1035 labels: what Knative demands of a name.
 #[must_use]
 pub fn is_label(text: &str) -> bool {

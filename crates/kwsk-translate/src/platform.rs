@@ -34,6 +34,11 @@ pub struct Platform {
     pub shim_memory: u64,
     /// Largest code, in bytes, that is mounted as a Secret, default 512 KiB; larger code is fetched by the shim.
     pub max_mounted_code: u64,
+    /// Where the shim fetches larger code from, as `http://host[:port]/path`; `None` where nobody serves code.
+    pub code_url: Option<String>,
+    /// `runAsNonRoot` of actions' containers: `Some(true)` refuses images that run as root, `Some(false)` keeps Knative's
+    /// `secure-pod-defaults` from refusing them, `None` (default) says nothing.
+    pub run_as_non_root: Option<bool>,
     /// How a plain executable is started: kinds of `blackbox` whose image follows upstream's dockerskeleton.
     pub native: RuntimeCommand,
 }
@@ -72,6 +77,8 @@ impl Platform {
             max_timeout_seconds: 600,
             shim_memory: 16,
             max_mounted_code: 512 * 1024,
+            code_url: None,
+            run_as_non_root: None,
             native: RuntimeCommand {
                 protocol: Protocol::Actionloop,
                 argv: vec!["{native}".to_owned()],
@@ -97,6 +104,18 @@ impl Platform {
         }
     }
 
+    /// True when the image of `exec` already contains the shim: it is one of [`Self::images`], or its tag is `kwsk` or
+    /// ends in `-kwsk`.
+    #[must_use]
+    pub fn is_wrapped(&self, exec: &Exec) -> bool {
+        let image = match exec {
+            Exec::Code { kind, .. } if self.images.contains_key(kind) => return true,
+            Exec::Code { .. } | Exec::Blackbox { .. } | Exec::Sequence { .. } => self.image(exec),
+        };
+        self.images.values().any(|own| *own == image)
+            || tag(&image).is_some_and(|tag| tag == "kwsk" || tag.ends_with("-kwsk"))
+    }
+
     /// How to start `exec` as a process on this machine; `None` when that takes a container.
     #[must_use]
     pub fn command(&self, exec: &Exec) -> Option<&RuntimeCommand> {
@@ -117,6 +136,13 @@ impl Platform {
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
         })
     }
+}
+
+/// The tag of an image reference, with or without a digest behind it. A port is no tag.
+fn tag(image: &str) -> Option<&str> {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    let (_, tag) = name.rsplit_once(':')?;
+    (!tag.contains('/')).then_some(tag)
 }
 
 #[cfg(test)]
@@ -164,6 +190,31 @@ mod tests {
         }
         for image in ["openwhisk/dockerskeleton2", "evil/openwhisk/dockerskeleton", "x"] {
             assert!(!platform.is_native(image), "{image}");
+        }
+    }
+
+    #[test]
+    fn images_that_contain_the_shim() {
+        let mut platform = Platform::local();
+        platform.images.insert("nodejs:20".to_owned(), "own.example/node20@sha256:ab".to_owned());
+        let stock = |kind: &str| Exec::Code {
+            kind: kind.to_owned(),
+            code: kwsk_model::action::Code::Inline(String::new()),
+            main: None,
+            binary: false,
+        };
+        let blackbox =
+            |image: &str| Exec::Blackbox { image: image.to_owned(), code: None, main: None, binary: false };
+        assert!(platform.is_wrapped(&stock("nodejs:20")) && !platform.is_wrapped(&stock("nodejs:22")));
+        for image in
+            ["own.example/node20@sha256:ab", "a/b:kwsk", "host:5000/a:1.2-kwsk", "a:x-kwsk@sha256:00"]
+        {
+            assert!(platform.is_wrapped(&blackbox(image)), "{image}");
+        }
+        for image in
+            ["a/kwsk", "kwsk", "a:kwsk-1", "kwsk:1", "host:kwsk/a", "a:1@sha256:kwsk", "own.example/node20"]
+        {
+            assert!(!platform.is_wrapped(&blackbox(image)), "{image}");
         }
     }
 }

@@ -22,9 +22,13 @@ fn case(path: &Path) -> Value {
 
 /// The snapshot, the schema, and the way through text that every document takes.
 fn check(document: &Document) -> Document {
-    let json = document.to_json();
     let kind = keys::kind(document).expect("every document says what it stands for");
-    insta::assert_yaml_snapshot!(kind.as_str(), json);
+    check_as(kind.as_str(), document)
+}
+
+pub(crate) fn check_as(snapshot: &str, document: &Document) -> Document {
+    let json = document.to_json();
+    insta::assert_yaml_snapshot!(snapshot, json);
     schema::assert_valid(document);
     let read = Document::from_json(serde_json::from_str(&json.to_string()).unwrap()).unwrap();
     assert_eq!(&read, document);
