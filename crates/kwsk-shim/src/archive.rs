@@ -80,7 +80,8 @@ pub fn extract_zip<R: Read + Seek>(
     if zip.len() > limits.entries {
         return Err(ArchiveError::TooManyEntries(limits.entries));
     }
-    let mut unpacking = Unpacking { into, limits, written: 0, links: Vec::new(), seen: HashSet::new() };
+    let mut unpacking =
+        Unpacking { into, limits, written: 0, links: Vec::new(), seen: HashSet::new(), made: HashSet::new() };
     for index in 0..zip.len() {
         let mut entry = zip.by_index(index).map_err(ArchiveError::Damaged)?;
         let name = entry.name().map_err(ArchiveError::Damaged)?.into_owned();
@@ -103,12 +104,32 @@ struct Unpacking<'a> {
     /// Made last, so that no entry is ever written through one.
     links: Vec<(String, PathBuf, PathBuf)>,
     seen: HashSet<PathBuf>,
+    /// Every directory, also those that no entry names.
+    made: HashSet<PathBuf>,
 }
 
 impl Unpacking<'_> {
-    fn directory(&self, name: &str) -> Result<(), ArchiveError> {
-        let path = self.into.join(safe_path(name)?);
-        fs::create_dir_all(path).map_err(|e| clash(name, e))
+    fn directory(&mut self, name: &str) -> Result<(), ArchiveError> {
+        self.make_directories(name, &safe_path(name)?)
+    }
+
+    /// A path of a few kilobytes names two thousand directories, so each counts.
+    fn make_directories(&mut self, name: &str, path: &Path) -> Result<(), ArchiveError> {
+        let mut directory = PathBuf::new();
+        for part in path.components() {
+            directory.push(part);
+            if self.made.insert(directory.clone()) {
+                self.expect_room()?;
+                fs::create_dir(self.into.join(&directory)).map_err(|e| clash(name, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn expect_room(&self) -> Result<(), ArchiveError> {
+        let entries = self.limits.entries;
+        let is_room = self.made.len() + self.seen.len() <= entries;
+        if is_room { Ok(()) } else { Err(ArchiveError::TooManyEntries(entries)) }
     }
 
     fn file(&mut self, name: &str, mode: u32, budget: u64, data: &mut impl Read) -> Result<(), ArchiveError> {
@@ -151,8 +172,9 @@ impl Unpacking<'_> {
         if path.as_os_str().is_empty() || !self.seen.insert(path.clone()) {
             return Err(ArchiveError::Clash(name.to_owned()));
         }
+        self.expect_room()?;
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(self.into.join(parent)).map_err(|e| clash(name, e))?;
+            self.make_directories(name, parent)?;
         }
         Ok(path)
     }
@@ -165,7 +187,9 @@ impl Unpacking<'_> {
         for (name, path, _) in &self.links {
             // Links over links can add up to a way out that none of them is alone. Dangling ones lead nowhere.
             match fs::canonicalize(self.into.join(path)) {
-                Ok(real) if !real.starts_with(&root) => return Err(ArchiveError::UnsafeLink(name.clone())),
+                Ok(real) if !real.starts_with(&root) => {
+                    return Err(ArchiveError::UnsafeLink(name.clone()));
+                }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     fs::remove_file(self.into.join(path))?;
@@ -323,6 +347,8 @@ mod tests {
         let many = ArchiveLimits { entries: 2, ..ArchiveLimits::default() };
         let three = zip(|z| (0..3).for_each(|n| file(z, &n.to_string(), b"")));
         assert!(matches!(unpack(three, many).1, Err(ArchiveError::TooManyEntries(2))));
+        let unnamed = zip(|z| file(z, "a/b/c/d", b""));
+        assert!(matches!(unpack(unnamed, many).1, Err(ArchiveError::TooManyEntries(2))));
         assert!(matches!(unpack(b"PK\x03\x04".to_vec(), many).1, Err(ArchiveError::Damaged(_))));
         let mut cut = zeros();
         cut.truncate(cut.len() - 30);

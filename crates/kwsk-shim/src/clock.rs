@@ -37,7 +37,19 @@ impl Clock {
             end_ms: self.start_ms + millis(self.began.elapsed()),
             duration_ms: millis(init.unwrap_or_default() + run),
             timed_out,
+            ran: true,
+            repeated: false,
         }
+    }
+
+    /// A report that nothing was started, for this reason.
+    pub(crate) fn not_run(self, text: &str) -> Report {
+        Report { ran: false, ..self.platform_error(text) }
+    }
+
+    /// The report of an id that was run before, of which nothing else is known.
+    pub(crate) fn forgotten(self, text: &str) -> Report {
+        Report { repeated: true, ..self.platform_error(text) }
     }
 
     /// A report that blames the platform.

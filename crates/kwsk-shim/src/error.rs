@@ -33,6 +33,12 @@ pub enum LaunchError {
     /// A pipe to the process could not be made.
     #[error("a pipe to the runtime could not be made")]
     Pipe(#[source] io::Error),
+    /// Something else listens where the runtime is to.
+    #[error("port {port} is taken")]
+    PortTaken {
+        /// The port.
+        port: u16,
+    },
     /// The launchpad is stopping.
     #[error("no process is started while stopping")]
     Stopping,

@@ -1,33 +1,33 @@
-//! A shim on a socket: `POST /` in, one answer out.
+//! A shim on a socket: requests and events in, one answer out.
 
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use kwsk_model::activation::{ActivationId, Outcome};
-use kwsk_model::json::RawJson;
 use kwsk_model::limits::MAX_BODY_BYTES;
-use kwsk_model::proxy::RunContext;
-use kwsk_translate::event::{self, CloudEvent};
-use kwsk_translate::rule;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::surface::Surface;
 use crate::shim::Shim;
-use crate::spec::{Report, Run};
 
-/// A whole [`Report`], for those who ask for it in `Accept`.
+mod answer;
+mod batch;
+mod body;
+mod metrics;
+mod request;
+mod surface;
+
+/// A whole [`Report`](crate::Report), for those who ask for it in `Accept`.
 pub const REPORT_MEDIA_TYPE: &str = "application/vnd.kwsk.activation+json";
 
 /// The headers between kwsk and its shims.
@@ -52,7 +52,26 @@ pub mod header {
     pub const OUTCOME: &str = "x-kwsk-outcome";
 }
 
-type Reply = Response<Full<Bytes>>;
+/// Bytes of a request's line and headers; more is answered with 431.
+const HEAD_BYTES: usize = 64 * 1024;
+
+/// How patient a server is, and how much it takes in.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// From the end of a request to the end of the next one's head; the connection is closed then. Idle connections are
+    /// meant too, and a proxy that keeps them longer than this side loses requests: Go's keeps them for 90 seconds.
+    pub head: Duration,
+    /// From the end of a request's head to the end of its body; 408 then.
+    pub body: Duration,
+    /// Bytes of a request's body; 413 beyond.
+    pub body_bytes: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(120), body: Duration::from_secs(60), body_bytes: MAX_BODY_BYTES }
+    }
+}
 
 /// Serves `shim` until `shutdown`, then lets the requests that are running finish. The shim is not stopped.
 ///
@@ -60,14 +79,28 @@ type Reply = Response<Full<Bytes>>;
 /// add wake-ups to each request.
 ///
 /// # Errors
-/// When the listener fails.
+/// When the listener fails, or when the full name of the action in the specification's identity is none.
 pub async fn serve(listener: TcpListener, shim: Arc<Shim>, shutdown: CancellationToken) -> io::Result<()> {
+    serve_within(Bounds::default(), listener, shim, shutdown).await
+}
+
+/// [`serve`] with other bounds.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_within(
+    bounds: Bounds,
+    listener: TcpListener,
+    shim: Arc<Shim>,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let surface = Arc::new(Surface::new(shim, bounds)?);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, Arc::clone(&shim), shutdown.clone()));
+                    connections.spawn(connection(stream, Arc::clone(&surface), shutdown.clone()));
                 }
                 // The client was gone before it was accepted, or descriptors are short for a moment.
                 Err(error) if is_transient(&error) => tokio::task::yield_now().await,
@@ -77,6 +110,8 @@ pub async fn serve(listener: TcpListener, shim: Arc<Shim>, shutdown: Cancellatio
             () = shutdown.cancelled() => break,
         }
     }
+    // Else the kernel goes on taking connections that nobody will answer.
+    drop(listener);
     while connections.join_next().await.is_some() {}
     Ok(())
 }
@@ -87,17 +122,18 @@ fn is_transient(error: &io::Error) -> bool {
         || matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-async fn connection(stream: TcpStream, shim: Arc<Shim>, shutdown: CancellationToken) {
+async fn connection(stream: TcpStream, surface: Arc<Surface>, shutdown: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection was gone at once");
         return;
     }
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(surface.bounds().head).max_header_size(HEAD_BYTES);
     let service = service_fn(move |request| {
-        let shim = Arc::clone(&shim);
-        async move { Ok::<_, Infallible>(handle(&shim, request).await) }
+        let surface = Arc::clone(&surface);
+        async move { Ok::<_, Infallible>(surface.answer(request).await) }
     });
-    let connection =
-        http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+    let connection = server.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -111,130 +147,27 @@ async fn connection(stream: TcpStream, shim: Arc<Shim>, shutdown: CancellationTo
     }
 }
 
-async fn handle(shim: &Shim, request: Request<Incoming>) -> Reply {
-    let (head, body) = request.into_parts();
-    let is_event = event::is_event(texts(&head.headers));
-    match (&head.method, head.uri.path()) {
-        (&Method::GET, "/kwsk/ready") => return reply(StatusCode::OK, "{\"ok\":true}".into()),
-        (&Method::POST, "/") => {}
-        (&Method::POST, _) if is_event => {}
-        _ => return refusal(StatusCode::NOT_FOUND, "The requested resource does not exist."),
+type Reply = Response<Full<Bytes>>;
+
+/// Why a request is not answered with a run.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    message: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
     }
-    let limit = usize::try_from(MAX_BODY_BYTES).unwrap_or(usize::MAX);
-    let body = match Limited::new(body, limit).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            return refusal(StatusCode::PAYLOAD_TOO_LARGE, "The request entity is too large.");
-        }
-        Err(_) => return refusal(StatusCode::BAD_REQUEST, "The request ended early."),
-    };
-    match prepare(shim, &head, &body, is_event) {
-        Ok(run) => {
-            let id = run.context.activation_id.clone();
-            let report = shim.run(run).await;
-            answer(&report, &id, &head.headers)
-        }
-        Err(text) => refusal(StatusCode::BAD_REQUEST, &text),
+
+    fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
     }
-}
 
-fn prepare(shim: &Shim, head: &Parts, body: &[u8], is_event: bool) -> Result<Run, String> {
-    let (spec, headers) = (shim.spec(), &head.headers);
-    let (payload, event) = if is_event {
-        let event = CloudEvent::from_http(texts(headers), body).map_err(|error| error.to_string())?;
-        (event.arguments(), Some(event))
-    } else {
-        (payload_of(body)?, None)
-    };
-    let complete = given(headers, header::COMPLETE) == Some("1");
-    let arguments = match complete {
-        true => payload,
-        false => spec.parameters.arguments(&payload, false).map_err(|error| error.to_string())?,
-    };
-    if let Some(context) = given(headers, header::CONTEXT) {
-        let context: RunContext = serde_json::from_str(context)
-            .map_err(|_| format!("The header {} is malformed.", header::CONTEXT))?;
-        return Ok(Run { context, arguments });
+    fn reply(&self) -> Reply {
+        reply(self.status, json!({ "error": self.message }).to_string().into())
     }
-    let mut context = spec.identity.clone();
-    // An event that was sent to the action itself is no rule's; the action takes its place.
-    let derived = event.and_then(|event| {
-        let own = || context.action_name.trim_start_matches('/').parse().ok();
-        let target = rule::of_path(head.uri.path()).or_else(own)?;
-        Some(ActivationId::of_rule(&event.source, &event.id, &target))
-    });
-    let id = match (given(headers, header::ACTIVATION_ID), derived) {
-        (Some(id), _) => id.parse::<ActivationId>().map_err(|error| error.to_string())?,
-        (None, Some(id)) => id,
-        (None, None) => random_id().ok_or("The system has no randomness.")?,
-    };
-    context.transaction_id =
-        given(headers, header::TRANSACTION_ID).map_or_else(|| id.to_string(), str::to_owned);
-    context.activation_id = id.to_string();
-    context.deadline = given(headers, header::DEADLINE)
-        .map_or_else(|| (now_ms() + spec.timeout_ms).to_string(), str::to_owned);
-    Ok(Run { context, arguments })
-}
-
-fn payload_of(body: &[u8]) -> Result<RawJson, String> {
-    if body.is_empty() {
-        return Ok(RawJson::empty_object());
-    }
-    let malformed = || "The request content was malformed:\nnot a JSON object or array".to_owned();
-    let text = std::str::from_utf8(body).map_err(|_| malformed())?;
-    let payload = RawJson::parse(text.to_owned()).map_err(|_| malformed())?;
-    if payload.is_object() || payload.is_array() { Ok(payload) } else { Err(malformed()) }
-}
-
-/// The headers that are text.
-fn texts(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
-    headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
-}
-
-fn given<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok().filter(|value| !value.is_empty())
-}
-
-fn random_id() -> Option<ActivationId> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).ok()?;
-    Some(ActivationId::from_bytes(bytes))
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn answer(report: &Report, id: &str, asked: &HeaderMap) -> Reply {
-    let wants_all = asked
-        .get(http::header::ACCEPT)
-        .is_some_and(|accept| accept.as_bytes().starts_with(REPORT_MEDIA_TYPE.as_bytes()));
-    let mut answer = if wants_all {
-        let mut whole = reply(StatusCode::OK, serde_json::to_vec(report).unwrap_or_default().into());
-        whole.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(REPORT_MEDIA_TYPE));
-        whole
-    } else {
-        let status = match report.response.outcome {
-            Outcome::Success => StatusCode::OK,
-            Outcome::ApplicationError | Outcome::DeveloperError => StatusCode::BAD_GATEWAY,
-            Outcome::WhiskError => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        let result = report.response.result.as_ref().map_or("{}", |result| result.get());
-        reply(status, Bytes::copy_from_slice(result.as_bytes()))
-    };
-    let headers = answer.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(id) {
-        headers.insert(header::ACTIVATION, id);
-    }
-    headers.insert(header::INIT_MS, report.init_ms.unwrap_or(0).into());
-    headers.insert(header::RUN_MS, report.run_ms.into());
-    headers.insert(header::OUTCOME, u16::from(report.response.outcome.code()).into());
-    answer
-}
-
-fn refusal(status: StatusCode, message: &str) -> Reply {
-    reply(status, json!({ "error": message }).to_string().into())
 }
 
 fn reply(status: StatusCode, body: Bytes) -> Reply {

@@ -1,6 +1,7 @@
 //! One initialised runtime, whatever its protocol.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use kwsk_model::limits::MB;
 use kwsk_model::proxy::{InitBody, InitValue};
 use serde_json::json;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::code::{self, Delivered};
 use crate::error::LaunchError;
@@ -20,11 +21,15 @@ use crate::protocol::http::{Client, Output, attended};
 use crate::protocol::multiplex::Multiplexer;
 use crate::protocol::{Answer, init_env, native, process_env, request_line};
 use crate::runtime::{Runtime, Style};
+use crate::seat::Seat;
 use crate::spec::{ActionSpec, Run};
+use crate::supply::Supply;
 
 /// Runs at least this long are checked once more at their end: their peak may lie between two samples. Shorter ones
 /// have no time to fill memory worth a look.
 const LAST_LOOK: Duration = Duration::from_millis(20);
+/// A broken connection may be seen before the end of the process that explains it.
+const EXPLANATION_WAIT: Duration = Duration::from_millis(200);
 /// Set in a kind's environment: the loop's first line says that it is ready.
 const WAIT_FOR_ACK: &str = "OW_WAIT_FOR_ACK";
 
@@ -34,6 +39,7 @@ pub(crate) struct Instance {
     pad: Launchpad,
     spec: Arc<ActionSpec>,
     runtime: Arc<Runtime>,
+    seat: Arc<Seat>,
     process: Option<Arc<Process>>,
     link: Link,
 }
@@ -74,13 +80,23 @@ pub(crate) struct Init<'a> {
     pub(crate) pad: &'a Launchpad,
     pub(crate) spec: &'a Arc<ActionSpec>,
     pub(crate) runtime: &'a Arc<Runtime>,
+    pub(crate) supply: &'a Supply,
     pub(crate) run: &'a Run,
     pub(crate) deadline: Instant,
+    /// Who its process is.
+    pub(crate) seat: &'a Arc<Seat>,
+    /// Set as soon as the runtime is there.
+    pub(crate) ready: &'a AtomicBool,
+    /// A runtime that was not started here and had its init already is as good as one that gets it now.
+    pub(crate) trusts_earlier: bool,
 }
 
 impl Init<'_> {
     /// Starts and initialises a runtime, or says how `/init` ended.
     pub(crate) async fn start(&self, sink: &mut LogSink) -> Result<Instance, Answer> {
+        if let Some(refusal) = self.supply.refusal() {
+            return Err(refusal);
+        }
         let mut unfinished = Unfinished(None);
         let started = match self.runtime.style {
             Style::Launcher => Box::pin(self.launcher(&mut unfinished, sink)).await,
@@ -93,12 +109,13 @@ impl Init<'_> {
             Ok(link) => {
                 let (pad, spec, runtime) =
                     (self.pad.clone(), Arc::clone(self.spec), Arc::clone(self.runtime));
-                Ok(Instance { pad, spec, runtime, process: unfinished.0.take(), link })
+                let (seat, process) = (Arc::clone(self.seat), unfinished.0.take());
+                Ok(Instance { pad, spec, runtime, seat, process, link })
             }
-            Err(Answer::Died) if unfinished.0.as_ref().is_some_and(|p| p.gauge.is_exceeded()) => {
-                Err(Answer::OutOfMemory)
-            }
-            Err(answer) => Err(answer),
+            Err(answer) => match &unfinished.0 {
+                Some(process) if answer == Answer::Died => Err(explained(process).await),
+                _ => Err(answer),
+            },
         }
     }
 
@@ -108,12 +125,18 @@ impl Init<'_> {
 
     fn own(&self, unfinished: &mut Unfinished, launched: &Launched) -> Arc<Process> {
         launched.process.gauge.set_limit(self.spec.memory_mb * MB);
+        self.seat.take(&launched.process);
         unfinished.0 = Some(Arc::clone(&launched.process));
         Arc::clone(&launched.process)
     }
 
+    fn is_there(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
     async fn deliver(&self, directory: std::path::PathBuf) -> Result<Delivered, Answer> {
-        timeout_at(self.deadline, code::deliver(self.spec, self.runtime, directory))
+        let spec = self.supply.stock(self.spec, self.deadline).await?;
+        timeout_at(self.deadline, code::deliver(&spec, self.runtime, directory))
             .await
             .unwrap_or(Err(Answer::TimedOut))
     }
@@ -122,6 +145,7 @@ impl Init<'_> {
         let concurrent = self.concurrency() > 1;
         let launched = self.pad.blank(self.runtime, concurrent).await.map_err(refused)?;
         let process = self.own(unfinished, &launched);
+        self.is_there();
         let _active = self.pad.watch(&process);
         let delivered = self.deliver(process.code().to_owned()).await?;
         let init = json!({"init": {
@@ -149,6 +173,7 @@ impl Init<'_> {
         env.retain(|(key, _)| key != WAIT_FOR_ACK);
         let launched = self.pad.loaded(self.runtime, dir, argv, env).map_err(cannot_start)?;
         let process = self.own(unfinished, &launched);
+        self.is_there();
         let _active = self.pad.watch(&process);
         let mut lines = Box::new(Lines::new(launched.pipes, self.spec.max_result_bytes));
         if self.runtime.command.env.get(WAIT_FOR_ACK).is_some_and(|v| !v.is_empty()) {
@@ -184,19 +209,21 @@ impl Init<'_> {
         let _active = process.as_ref().map(|process| self.pad.watch(process));
         let body = self.init_body().await?;
         let client = Client::new(address, self.spec.max_result_bytes);
-        let init = client.init(body);
+        let init = client.init(body, || self.is_there());
         let answer = attended(init, process.as_deref(), output.as_deref_mut(), self.deadline, sink).await;
-        if !answer.is_ok() {
+        let had_it = process.is_none() && self.trusts_earlier && answer.is_initialised_already();
+        if !answer.is_ok() && !had_it {
             return Err(answer);
         }
         Ok(Link::Http { client, output: Mutex::new(output) })
     }
 
     async fn init_body(&self) -> Result<Bytes, Answer> {
-        let code = match &self.spec.code {
+        let spec = self.supply.stock(self.spec, self.deadline).await?;
+        let code = match &spec.code {
             Some(source) => Some(code::text(source).await.map_err(|error| {
                 tracing::error!(%error, "an action's code cannot be read");
-                Answer::NotStarted
+                Answer::Unusable(format!("The action's code cannot be read ({error})."))
             })?),
             None => None,
         };
@@ -216,6 +243,10 @@ fn refused(error: LaunchError) -> Answer {
     tracing::error!(error = &error as &dyn std::error::Error, "a runtime cannot be started");
     match error {
         LaunchError::NoProgram { program } => Answer::NoExecutable(program),
+        LaunchError::PortTaken { port } => Answer::Unusable(format!(
+            "Something else listens on port {port}, where the runtime is to; give the shim another with --port, or end \
+             what listens."
+        )),
         LaunchError::WorkDir { .. }
         | LaunchError::Spawn { .. }
         | LaunchError::Pipe(_)
@@ -228,9 +259,10 @@ fn cannot_start(error: LaunchError) -> Answer {
     match error {
         LaunchError::Spawn { source, .. } => Answer::error(502, &format!("cannot start action: {source}")),
         LaunchError::NoProgram { program } => Answer::NoExecutable(program),
-        error @ (LaunchError::WorkDir { .. } | LaunchError::Pipe(_) | LaunchError::Stopping) => {
-            refused(error)
-        }
+        error @ (LaunchError::WorkDir { .. }
+        | LaunchError::Pipe(_)
+        | LaunchError::PortTaken { .. }
+        | LaunchError::Stopping) => refused(error),
     }
 }
 
@@ -259,7 +291,7 @@ impl Instance {
             Link::Native(_) => Answer::NotStarted,
         };
         match &self.process {
-            Some(process) => judged(process, began, answer),
+            Some(process) => judged(process, began, answer).await,
             None => answer,
         }
     }
@@ -314,31 +346,45 @@ impl Instance {
         let arguments = run.arguments.get();
         let mut argv = vec![dir.code().join("exec").to_string_lossy().into_owned()];
         argv.extend(native::argument(arguments));
+        if self.runtime.home.is_some() {
+            self.seat.vacated().await;
+        }
         let launched = self.pad.loaded(&self.runtime, Arc::clone(dir), argv, process_env(&self.spec, run));
         let launched = match launched {
             Ok(launched) => launched,
             Err(error) => return cannot_start(error),
         };
         let process = Arc::clone(&launched.process);
+        self.seat.take(&process);
         // Also when the caller goes away in the middle.
         let _unfinished = Unfinished(Some(Arc::clone(&process)));
         process.gauge.set_limit(self.spec.memory_mb * MB);
         let _active = self.pad.watch(&process);
         let limit = self.spec.max_result_bytes;
         let answer = native::finish(launched, arguments, limit, deadline, sink).await;
-        judged(&process, began, answer)
+        judged(&process, began, answer).await
     }
 }
 
 /// Blames memory where it is to blame.
-fn judged(process: &Process, began: Instant, answer: Answer) -> Answer {
-    let long = began.elapsed() >= LAST_LOOK;
-    let exceeded = match answer {
-        Answer::Died => process.gauge.is_exceeded(),
-        Answer::TimedOut => false,
-        _ => long && (process.gauge.is_exceeded() || process.gauge.check(&[process.pid()])),
-    };
-    if exceeded { Answer::OutOfMemory } else { answer }
+async fn judged(process: &Process, began: Instant, answer: Answer) -> Answer {
+    match answer {
+        Answer::Died => explained(process).await,
+        Answer::TimedOut => answer,
+        _ if process.has_exited() && process.was_killed_for_memory() => Answer::OutOfMemory,
+        _ => {
+            let long = began.elapsed() >= LAST_LOOK;
+            let exceeded = long && (process.gauge.is_exceeded() || process.gauge.check(&[process.pid()]));
+            if exceeded { Answer::OutOfMemory } else { answer }
+        }
+    }
+}
+
+/// Why a runtime died.
+async fn explained(process: &Process) -> Answer {
+    timeout(EXPLANATION_WAIT, process.exited()).await.ok();
+    let exceeded = process.gauge.is_exceeded() || process.was_killed_for_memory();
+    if exceeded { Answer::OutOfMemory } else { Answer::Died }
 }
 
 fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {

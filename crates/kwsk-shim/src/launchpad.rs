@@ -1,8 +1,11 @@
 //! Starts runtime processes, keeps prewarmed ones (stem cells) and watches over them.
 
 use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
 use std::fs;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -11,11 +14,16 @@ use tokio_util::task::TaskTracker;
 use crate::error::LaunchError;
 use crate::interpreter::Interpreters;
 use crate::memory::{Active, Watchdog};
+use crate::orphans;
+use crate::ports::{free_port, is_taken};
 use crate::process::{Pipes, Plan, Process, Requests, WorkDir};
 use crate::runtime::{Runtime, Sandbox, Style};
 
 const NODE_LAUNCHER: &str = include_str!("../launchers/node.js");
 const PYTHON_LAUNCHER: &str = include_str!("../launchers/python.py");
+/// How often a fixed port is looked at before it counts as taken.
+const PORT_TRIES: u32 = 200;
+const PORT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Starts every runtime process of a server. Cheap to clone. All its tasks are in the tracker it was given and end
 /// when the token is cancelled, killing every process.
@@ -27,6 +35,8 @@ struct Inner {
     sandbox: Sandbox,
     tracker: TaskTracker,
     stop: CancellationToken,
+    /// Everything below this process is a runtime's.
+    alone: bool,
     watchdog: Arc<Watchdog>,
     cells: Mutex<HashMap<String, Cells>>,
     refill: Notify,
@@ -59,28 +69,49 @@ impl Launchpad {
         tracker: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, LaunchError> {
-        let root = sandbox.work_root.clone();
-        let failed = |source| LaunchError::WorkDir { path: root.clone(), source };
-        let launchers = root.join("launchers");
-        tokio::fs::create_dir_all(&launchers).await.map_err(failed)?;
-        tokio::fs::write(launchers.join("node.js"), NODE_LAUNCHER).await.map_err(failed)?;
-        tokio::fs::write(launchers.join("python.py"), PYTHON_LAUNCHER).await.map_err(failed)?;
-        // Children are started in other directories than ours.
-        let root = fs::canonicalize(&root).map_err(failed)?;
+        Ok(Self::start(prepared(sandbox).await?, tracker, stop, false))
+    }
+
+    /// The same for the first process of a container: what runtimes leave behind becomes its child, is waited for, and
+    /// is killed with the runtime. Without `files` nothing is written, which only suits runtimes that
+    /// [need none](Runtime::needs_no_files).
+    ///
+    /// # Errors
+    /// When the work root cannot be written.
+    pub async fn of_container(
+        sandbox: Sandbox,
+        tracker: TaskTracker,
+        stop: CancellationToken,
+        files: bool,
+    ) -> Result<Self, LaunchError> {
+        if let Err(error) = orphans::adopt() {
+            tracing::warn!(%error, "what runtimes leave behind cannot be adopted");
+        }
+        let sandbox = if files { prepared(sandbox).await? } else { sandbox };
+        let pad = Self::start(sandbox, tracker, stop, true);
+        let watchdog = Arc::clone(&pad.0.watchdog);
+        let burying = async move { orphans::bury(|pid| watchdog.owns(pid)).await };
+        pad.0.tracker.spawn(pad.0.stop.clone().run_until_cancelled_owned(burying));
+        Ok(pad)
+    }
+
+    fn start(sandbox: Sandbox, tracker: TaskTracker, stop: CancellationToken, alone: bool) -> Self {
         let inner = Arc::new(Inner {
-            sandbox: Sandbox { work_root: root, ..sandbox },
-            tracker: tracker.clone(),
-            stop: stop.clone(),
+            sandbox,
+            tracker,
+            stop,
+            alone,
             watchdog: Arc::default(),
             cells: Mutex::default(),
             refill: Notify::new(),
             interpreters: Interpreters::default(),
         });
+        let until = || inner.stop.clone();
         let watchdog = Arc::clone(&inner.watchdog);
-        tracker.spawn(stop.clone().run_until_cancelled_owned(async move { watchdog.watch().await }));
+        inner.tracker.spawn(until().run_until_cancelled_owned(async move { watchdog.watch().await }));
         let keeping = Arc::clone(&inner);
-        tracker.spawn(stop.run_until_cancelled_owned(async move { keeping.keep_cells().await }));
-        Ok(Self(inner))
+        inner.tracker.spawn(until().run_until_cancelled_owned(async move { keeping.keep_cells().await }));
+        Self(inner)
     }
 
     /// What surrounds every process.
@@ -133,8 +164,9 @@ impl Launchpad {
         env: Vec<(String, String)>,
     ) -> Result<Launched, LaunchError> {
         let cwd = Some(dir.code());
-        let env = self.0.environment(runtime, &dir, false).into_iter().chain(env).collect();
-        self.0.launch(&Plan { argv, env, cwd, requests: Requests::Stdin }, dir, 0)
+        let own = env.into_iter().map(|(key, value)| (key.into(), value.into()));
+        let env = self.0.environment(runtime, Some(&dir), false).into_iter().chain(own).collect();
+        self.0.launch(&Plan { argv, env, cwd, requests: Requests::Stdin }, Some(dir), 0)
     }
 
     /// A directory for code that no process uses yet.
@@ -147,7 +179,7 @@ impl Launchpad {
         self.0.watchdog.enter(&process.gauge)
     }
 
-    pub(crate) fn launchers(&self) -> std::path::PathBuf {
+    pub(crate) fn launchers(&self) -> PathBuf {
         self.0.sandbox.work_root.join("launchers")
     }
 
@@ -204,56 +236,93 @@ impl Inner {
     }
 
     async fn launch_blank(&self, runtime: &Runtime, concurrent: bool) -> Result<Launched, LaunchError> {
+        if let (Style::Http, Some(home)) = (runtime.style, &runtime.home) {
+            vacant(home.port).await?;
+            let plan = Plan {
+                argv: runtime.command.argv.clone(),
+                env: self.environment(runtime, None, concurrent),
+                cwd: Some(home.cwd.clone()),
+                requests: Requests::Stdin,
+            };
+            return self.launch(&plan, None, home.port);
+        }
         let dir = Arc::new(WorkDir::create(&self.sandbox.work_root)?);
-        let port = if runtime.style == Style::Http { free_port()? } else { 0 };
+        let port = if runtime.style == Style::Http { free_port().map_err(LaunchError::Pipe)? } else { 0 };
         let mut argv = runtime.argv(&self.sandbox.work_root.join("launchers"), &dir.code(), port);
         let mut requests = Requests::Stdin;
         if runtime.style == Style::Launcher {
             requests = Requests::Own;
             self.interpreters.resolve(runtime, &self.sandbox.path, &mut argv).await;
         }
-        let env = self.environment(runtime, &dir, concurrent);
-        self.launch(&Plan { argv, env, cwd: None, requests }, dir, port)
+        let env = self.environment(runtime, Some(&dir), concurrent);
+        self.launch(&Plan { argv, env, cwd: None, requests }, Some(dir), port)
     }
 
-    fn launch(&self, plan: &Plan, dir: Arc<WorkDir>, port: u16) -> Result<Launched, LaunchError> {
+    fn launch(&self, plan: &Plan, dir: Option<Arc<WorkDir>>, port: u16) -> Result<Launched, LaunchError> {
         if self.stop.is_cancelled() {
             return Err(LaunchError::Stopping);
         }
-        let (process, pipes, child) = Process::spawn(plan, &dir, &self.sandbox)?;
+        let (process, pipes, child) = Process::spawn(plan, dir.as_deref(), &self.sandbox)?;
         self.watchdog.add(Arc::clone(&process));
         let watchdog = Arc::clone(&self.watchdog);
-        let (reaped, stop) = (Arc::clone(&process), self.stop.clone());
+        let (reaped, stop, alone) = (Arc::clone(&process), self.stop.clone(), self.alone);
         self.tracker.spawn(async move {
             let pid = reaped.pid();
-            reaped.reap(child, dir, stop).await;
+            reaped.reap(child, dir, stop, alone.then_some(&*watchdog)).await;
             watchdog.remove(pid);
         });
         Ok(Launched { process, pipes, port })
     }
 
-    fn environment(&self, runtime: &Runtime, dir: &WorkDir, concurrent: bool) -> Vec<(String, String)> {
-        let home = dir.path().to_string_lossy().into_owned();
-        let mut env: Vec<(String, String)> = [
-            ("PATH", self.sandbox.path.clone()),
-            ("HOME", home.clone()),
-            ("TMPDIR", home),
-            ("LANG", "C.UTF-8".to_owned()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into();
-        env.extend(self.sandbox.api_host.clone().map(|host| ("__OW_API_HOST".to_owned(), host)));
-        if concurrent {
-            env.push(("__OW_ALLOW_CONCURRENT".to_owned(), "true".to_owned()));
+    /// The container's environment, and over it what is ours; the entrypoint of an image has no directory from us.
+    fn environment(
+        &self,
+        runtime: &Runtime,
+        dir: Option<&WorkDir>,
+        concurrent: bool,
+    ) -> Vec<(OsString, OsString)> {
+        let mut env = runtime.home.as_ref().map_or_else(Vec::new, |home| home.env.clone());
+        let mut set = |key: &str, value: &str| env.push((key.into(), value.into()));
+        if let Some(dir) = dir {
+            let home = dir.path().to_string_lossy();
+            set("PATH", &self.sandbox.path);
+            set("HOME", &home);
+            set("TMPDIR", &home);
+            set("LANG", "C.UTF-8");
         }
-        env.extend(runtime.command.env.iter().map(|(k, v)| (k.clone(), v.clone())));
+        if let Some(host) = &self.sandbox.api_host {
+            set("__OW_API_HOST", host);
+        }
+        if concurrent {
+            set("__OW_ALLOW_CONCURRENT", "true");
+        }
+        runtime.command.env.iter().for_each(|(key, value)| set(key, value));
         env
     }
 }
 
-fn free_port() -> Result<u16, LaunchError> {
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr());
-    port.map(|address| address.port()).map_err(LaunchError::Pipe)
+/// Makes the work root and writes the launchers into it.
+async fn prepared(sandbox: Sandbox) -> Result<Sandbox, LaunchError> {
+    let root = sandbox.work_root.clone();
+    let failed = |source| LaunchError::WorkDir { path: root.clone(), source };
+    let launchers = root.join("launchers");
+    tokio::fs::create_dir_all(&launchers).await.map_err(failed)?;
+    tokio::fs::write(launchers.join("node.js"), NODE_LAUNCHER).await.map_err(failed)?;
+    tokio::fs::write(launchers.join("python.py"), PYTHON_LAUNCHER).await.map_err(failed)?;
+    // Children are started in other directories than ours.
+    let root = fs::canonicalize(&root).map_err(failed)?;
+    Ok(Sandbox { work_root: root, ..sandbox })
+}
+
+/// Waits until nobody listens on `port` any more: whoever did is being killed, or is not ours.
+async fn vacant(port: u16) -> Result<(), LaunchError> {
+    for _ in 0..PORT_TRIES {
+        if !is_taken(port) {
+            return Ok(());
+        }
+        tokio::time::sleep(PORT_PAUSE).await;
+    }
+    Err(LaunchError::PortTaken { port })
 }
 
 #[cfg(test)]

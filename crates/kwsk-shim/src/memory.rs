@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::leftovers::stat_field;
+use crate::orphans;
 use crate::process::Process;
 
 const TICK: Duration = Duration::from_millis(50);
@@ -73,9 +73,38 @@ impl Cgroup {
             Controller::V1 => "memory.oom_control",
             Controller::V2 => "memory.events",
         };
-        let text = fs::read_to_string(self.path.join(file)).unwrap_or_default();
-        let count = text.lines().find_map(|l| l.strip_prefix("oom_kill "));
-        count.is_some_and(|n| n.trim() != "0")
+        oom_kills(&self.path.join(file)) > 0
+    }
+}
+
+/// How many processes the kernel killed for memory, as a cgroup's event file tells.
+fn oom_kills(file: &Path) -> u64 {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+}
+
+/// What the container's own cgroup had counted when a process began: growth since then explains its end.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    files: Vec<PathBuf>,
+    before: u64,
+}
+
+impl Surroundings {
+    pub(crate) fn now(files: &[PathBuf]) -> Self {
+        let mut now = Self { files: files.to_vec(), before: 0 };
+        now.before = now.count();
+        now
+    }
+
+    fn count(&self) -> u64 {
+        self.files.iter().map(|file| oom_kills(file)).sum()
+    }
+
+    /// True when the kernel killed something since.
+    pub(crate) fn has_killed(&self) -> bool {
+        self.count() > self.before
     }
 }
 
@@ -149,6 +178,16 @@ impl Watchdog {
         self.lock().remove(&pid);
     }
 
+    /// True for a process that is waited for.
+    pub(crate) fn owns(&self, pid: u32) -> bool {
+        self.lock().contains_key(&pid)
+    }
+
+    /// The processes that are more than zombies.
+    pub(crate) fn living(&self) -> Vec<u32> {
+        self.lock().iter().filter(|(_, process)| !process.has_exited()).map(|(pid, _)| *pid).collect()
+    }
+
     pub(crate) fn enter<'a>(&self, gauge: &'a Gauge) -> Active<'a> {
         gauge.active.fetch_add(1, Ordering::Relaxed);
         if !self.awake.load(Ordering::Relaxed) {
@@ -203,12 +242,8 @@ impl Watchdog {
 /// Process group → its processes, of the whole machine.
 fn groups() -> HashMap<u32, Vec<u32>> {
     let mut groups: HashMap<u32, Vec<u32>> = HashMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        if let Some(group) = stat_field(&stat, 5).and_then(|g| u32::try_from(g).ok()) {
-            groups.entry(group).or_default().push(pid);
-        }
+    for entry in orphans::table() {
+        groups.entry(entry.group).or_default().push(entry.pid);
     }
     groups
 }
@@ -240,6 +275,19 @@ mod tests {
         assert!(!gauge.check(&[own]));
         gauge.set_limit(1024);
         assert!(gauge.check(&[own]) && gauge.is_exceeded());
+    }
+
+    #[test]
+    fn kills_of_the_container_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (v2, absent) = (dir.path().join("memory.events"), dir.path().join("absent"));
+        fs::write(&v2, "low 0\noom 4\noom_kill 3\noom_group_kill 0\n").unwrap();
+        let surroundings = Surroundings::now(&[v2.clone(), absent]);
+        assert!(!surroundings.has_killed());
+        fs::write(&v2, "oom_kill 4\n").unwrap();
+        assert!(surroundings.has_killed());
+        fs::write(&v2, "oom_kill x\n").unwrap();
+        assert!(!surroundings.has_killed());
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! One child process with its group, pipes and directory.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt as _, FdMapping};
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, prlimit, waitid,
+};
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::process::Child;
@@ -17,11 +21,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::LaunchError;
 use crate::leftovers::{self, DIRECTORY_PREFIX};
-use crate::memory::{Cgroup, Gauge};
+use crate::memory::{Cgroup, Gauge, Surroundings, Watchdog};
+use crate::orphans;
 use crate::runtime::Sandbox;
 
 const BUSY_TRIES: u32 = 20;
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
+/// The code a shell makes of a child's SIGKILL; it is the first process of many an image.
+const KILLED_CODE: i32 = 137;
 
 /// A runtime's own directory, removed with everything in it when dropped.
 #[derive(Debug)]
@@ -57,6 +64,8 @@ pub(crate) struct Process {
     /// Set once nothing is left of it.
     gone: CancellationToken,
     reaped: Mutex<bool>,
+    surroundings: Surroundings,
+    killed: AtomicBool,
 }
 
 /// Our ends of the pipes.
@@ -74,7 +83,7 @@ pub(crate) struct Pipes {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) argv: Vec<String>,
-    pub(crate) env: Vec<(String, String)>,
+    pub(crate) env: Vec<(OsString, OsString)>,
     /// Working directory, when it is not the work directory.
     pub(crate) cwd: Option<PathBuf>,
     pub(crate) requests: Requests,
@@ -92,9 +101,10 @@ impl Process {
     /// Starts `plan`. The child that is returned has to be given to [`Process::reap`].
     pub(crate) fn spawn(
         plan: &Plan,
-        dir: &WorkDir,
+        dir: Option<&WorkDir>,
         sandbox: &Sandbox,
     ) -> Result<(Arc<Self>, Pipes, Child), LaunchError> {
+        let surroundings = Surroundings::now(&sandbox.oom_events);
         let program = plan.argv.first().cloned().unwrap_or_default();
         let (answers, answering) = pipe()?;
         let (asked, requests) = pipe()?;
@@ -109,18 +119,23 @@ impl Process {
         let pipes = Pipes::of(&mut child, requests, answers).map_err(LaunchError::Pipe)?;
         confine(pid, sandbox);
         let number = pid.as_raw_nonzero().get().unsigned_abs();
-        if let Err(error) = leftovers::record(dir.path(), number) {
+        if let Some(Err(error)) = dir.map(|dir| leftovers::record(dir.path(), number)) {
             tracing::warn!(%error, "a process cannot be recorded and would outlive a crash");
         }
-        let name = dir.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = dir.and_then(|dir| dir.path().file_name()).map_or_else(
+            || format!("{DIRECTORY_PREFIX}{number}"),
+            |name| name.to_string_lossy().into_owned(),
+        );
         let cgroup = sandbox.cgroup.as_deref().and_then(|root| Cgroup::create(root, &name, number));
         let process = Self {
             pid,
-            code: dir.code(),
+            code: dir.map(WorkDir::code).unwrap_or_default(),
             gauge: Gauge::new(cgroup),
             exited: CancellationToken::new(),
             gone: CancellationToken::new(),
             reaped: Mutex::new(false),
+            surroundings,
+            killed: AtomicBool::new(false),
         };
         Ok((Arc::new(process), pipes, child))
     }
@@ -135,11 +150,21 @@ impl Process {
 
     /// Kills the whole group, unless its id may already belong to someone else.
     pub(crate) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Sends the whole group a signal, likewise.
+    pub(crate) fn signal(&self, signal: Signal) {
         let reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
         if !*reaped {
             // Fails only when nobody is left in the group.
-            kill_process_group(self.pid, Signal::KILL).ok();
+            kill_process_group(self.pid, signal).ok();
         }
+    }
+
+    /// True when the process was killed while the kernel was killing in its container for memory.
+    pub(crate) fn was_killed_for_memory(&self) -> bool {
+        self.killed.load(Ordering::Acquire) && self.surroundings.has_killed()
     }
 
     pub(crate) fn has_exited(&self) -> bool {
@@ -156,8 +181,14 @@ impl Process {
     }
 
     /// Waits for the end of the process, or ends it when `stop` says so; then kills what is left of its group, while
-    /// the zombie still keeps the id from being reused, and cleans up.
-    pub(crate) async fn reap(self: Arc<Self>, mut child: Child, dir: Arc<WorkDir>, stop: CancellationToken) {
+    /// the zombie still keeps the id from being reused, and cleans up. With `alone` also what left the group.
+    pub(crate) async fn reap(
+        self: Arc<Self>,
+        mut child: Child,
+        dir: Option<Arc<WorkDir>>,
+        stop: CancellationToken,
+        alone: Option<&Watchdog>,
+    ) {
         tokio::select! {
             () = zombie(self.pid, &mut child) => {}
             () = stop.cancelled() => {
@@ -165,19 +196,32 @@ impl Process {
                 zombie(self.pid, &mut child).await;
             }
         }
+        self.killed.store(ended_by_kill(self.pid), Ordering::Release);
         self.exited.cancel();
         self.kill();
+        if let Some(watchdog) = alone {
+            orphans::kill_strays(&watchdog.living()).await;
+        }
         *self.reaped.lock().unwrap_or_else(PoisonError::into_inner) = true;
         if let Err(error) = child.wait().await {
             tracing::warn!(%error, "a runtime process cannot be reaped");
         }
-        leftovers::forget(dir.path());
-        let removed = tokio::task::spawn_blocking(move || drop(dir)).await;
-        if let Err(error) = removed {
-            tracing::warn!(%error, "a work directory cannot be removed");
+        if let Some(dir) = dir {
+            leftovers::forget(dir.path());
+            let removed = tokio::task::spawn_blocking(move || drop(dir)).await;
+            if let Err(error) = removed {
+                tracing::warn!(%error, "a work directory cannot be removed");
+            }
         }
         self.gone.cancel();
     }
+}
+
+/// True when the process, which is a zombie now, did not end by itself.
+fn ended_by_kill(pid: Pid) -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let Ok(Some(status)) = waitid(WaitId::Pid(pid), look) else { return false };
+    status.terminating_signal() == Some(Signal::KILL.as_raw()) || status.exit_status() == Some(KILLED_CODE)
 }
 
 #[expect(deprecated, reason = "its successor is unsafe; an owned descriptor cannot change under it")]
@@ -215,7 +259,7 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), LaunchError> {
 
 fn command(
     plan: &Plan,
-    dir: &WorkDir,
+    dir: Option<&WorkDir>,
     sandbox: &Sandbox,
     answers: OwnedFd,
     requests: OwnedFd,
@@ -225,7 +269,10 @@ fn command(
         plan.argv.split_first().ok_or_else(|| LaunchError::NoProgram { program: String::new() })?;
     let mut command = std::process::Command::new(find(program, &sandbox.path));
     command.arg0(program).args(args).env_clear().envs(plan.env.iter().map(|(k, v)| (k, v)));
-    command.current_dir(plan.cwd.as_deref().unwrap_or(dir.path())).process_group(0);
+    if let Some(cwd) = plan.cwd.as_deref().or(dir.map(WorkDir::path)) {
+        command.current_dir(cwd);
+    }
+    command.process_group(0);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut mappings = vec![FdMapping { parent_fd: answers, child_fd: 3 }];
     match plan.requests {

@@ -19,13 +19,24 @@ const HEADER_MAX: u64 = 64;
 /// How a call of a runtime ended; owns what [`RuntimeAnswer`] borrows.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    Body { status: u16, body: String },
-    TooLarge { length: u64, limit: u64, prefix: String },
+    Body {
+        status: u16,
+        body: String,
+    },
+    TooLarge {
+        length: u64,
+        limit: u64,
+        prefix: String,
+    },
     Died,
     TimedOut,
     OutOfMemory,
     NotStarted,
     NoExecutable(String),
+    /// The runtime could not be reached: it got nothing.
+    Unsent,
+    /// What the platform provides for the action cannot be used, and what to do about it.
+    Unusable(String),
 }
 
 impl Answer {
@@ -49,11 +60,12 @@ impl Answer {
 
     pub(crate) fn response(&self, stage: Stage, limit_ms: u64) -> ActivationResponse {
         let answer = match self {
+            Self::Unusable(why) => return ActivationResponse::whisk_error(why.as_str()),
             Self::Body { status, body } => RuntimeAnswer::Answered { status: *status, body },
             Self::TooLarge { length, limit, prefix } => {
                 RuntimeAnswer::TooLarge { length: *length, limit: *limit, prefix }
             }
-            Self::Died => RuntimeAnswer::Died,
+            Self::Died | Self::Unsent => RuntimeAnswer::Died,
             Self::TimedOut => RuntimeAnswer::TimedOut { limit_ms },
             Self::OutOfMemory => RuntimeAnswer::OutOfMemory,
             Self::NotStarted => RuntimeAnswer::NotStarted,
@@ -65,6 +77,16 @@ impl Answer {
     /// True for a good `/init` answer.
     pub(crate) fn is_ok(&self) -> bool {
         matches!(self, Self::Body { status: 200, .. })
+    }
+
+    /// True when an HTTP runtime says that it is shutting down; upstream then runs the activation elsewhere.
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        matches!(self, Self::Body { status: 503, .. })
+    }
+
+    /// True when a runtime refuses `/init` because it had one.
+    pub(crate) fn is_initialised_already(&self) -> bool {
+        matches!(self, Self::Body { status: 403, body } if body.contains("more than once"))
     }
 }
 

@@ -18,9 +18,9 @@ pub(crate) struct Recent(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    known: HashMap<String, Known>,
-    order: VecDeque<String>,
-    reported: VecDeque<(String, usize)>,
+    known: HashMap<Arc<str>, Known>,
+    order: VecDeque<Arc<str>>,
+    reported: VecDeque<(Arc<str>, usize)>,
     bytes: usize,
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum Seen<'a> {
 #[derive(Debug)]
 pub(crate) struct Claim<'a> {
     recent: &'a Recent,
-    id: Option<String>,
+    id: Option<Arc<str>>,
 }
 
 impl Recent {
@@ -63,8 +63,9 @@ impl Recent {
             Some(Known::Done(report)) => Seen::Done(Arc::clone(report)),
             Some(Known::Lost) => Seen::Lost,
             None => {
-                inner.add(id);
-                Seen::Never(Claim { recent: self, id: Some(id.to_owned()) })
+                let id = Arc::from(id);
+                inner.add(Arc::clone(&id));
+                Seen::Never(Claim { recent: self, id: Some(id) })
             }
         }
     }
@@ -75,22 +76,19 @@ impl Recent {
 }
 
 impl Inner {
-    fn add(&mut self, id: &str) {
+    fn add(&mut self, id: Arc<str>) {
         while self.order.len() >= IDS {
             let Some(oldest) = self.order.pop_front() else { break };
             self.known.remove(&oldest);
         }
-        self.order.push_back(id.to_owned());
-        self.known.insert(id.to_owned(), Known::Running(Vec::new()));
+        self.order.push_back(Arc::clone(&id));
+        self.known.insert(id, Known::Running(Vec::new()));
     }
 
-    fn keep(&mut self, id: String, report: Arc<Report>) {
-        let size = size(&report);
-        if size > BYTES || !self.known.contains_key(&id) {
-            return;
-        }
+    fn keep(&mut self, id: Arc<str>, report: Arc<Report>, size: usize) {
+        let Some(known) = self.known.get_mut(&id) else { return };
+        *known = Known::Done(report);
         self.bytes += size;
-        self.known.insert(id.clone(), Known::Done(report));
         self.reported.push_back((id, size));
         while self.bytes > BYTES || self.reported.len() > IDS {
             let Some((old, size)) = self.reported.pop_front() else { break };
@@ -113,20 +111,30 @@ impl Claim<'_> {
     /// The run is over.
     pub(crate) fn settle(mut self, report: &Report) {
         let Some(id) = self.id.take() else { return };
+        let size = size(report);
         let mut inner = self.recent.lock();
         let waiting = inner.waiting(&id);
-        let report = Arc::new(report.clone());
-        // A waiting caller may be gone; that is its business.
-        waiting.into_iter().for_each(|sender| drop(sender.send(Arc::clone(&report))));
-        inner.keep(id, report);
+        // What nobody waits for and nobody keeps is not copied: logs are long.
+        if waiting.is_empty() && size > BYTES {
+            return;
+        }
+        let report = Arc::new(Report { repeated: true, ..report.clone() });
+        tell(waiting, &report);
+        if size <= BYTES {
+            inner.keep(id, report, size);
+        }
     }
 
-    /// The run never started and may be tried again.
-    pub(crate) fn release(mut self) {
+    /// The run never started, for the reason in `report`, and may be tried again.
+    pub(crate) fn release(mut self, report: &Report) {
         let Some(id) = self.id.take() else { return };
         let mut inner = self.recent.lock();
+        let waiting = inner.waiting(&id);
         inner.known.remove(&id);
         inner.order.retain(|known| *known != id);
+        if !waiting.is_empty() {
+            tell(waiting, &Arc::new(report.clone()));
+        }
     }
 }
 
@@ -136,6 +144,11 @@ impl Drop for Claim<'_> {
             drop(self.recent.lock().waiting(&id));
         }
     }
+}
+
+/// A waiting caller may be gone; that is its business.
+fn tell(waiting: Vec<oneshot::Sender<Arc<Report>>>, report: &Arc<Report>) {
+    waiting.into_iter().for_each(|sender| drop(sender.send(Arc::clone(report))));
 }
 
 fn size(report: &Report) -> usize {
@@ -161,7 +174,13 @@ mod tests {
             end_ms: 0,
             duration_ms: 0,
             timed_out: false,
+            ran: true,
+            repeated: false,
         }
+    }
+
+    fn repeated(text: &str) -> Report {
+        Report { repeated: true, ..report(text) }
     }
 
     fn run(recent: &Recent, id: &str, text: &str) {
@@ -175,7 +194,7 @@ mod tests {
     fn repeats_and_forgets() {
         let recent = Recent::default();
         run(&recent, "a", "x");
-        assert!(matches!(recent.claim("a"), Seen::Done(r) if *r == report("x")));
+        assert!(matches!(recent.claim("a"), Seen::Done(r) if *r == repeated("x")));
         let long = "y".repeat(BYTES / 2);
         run(&recent, "b", &long);
         run(&recent, "c", &long);
@@ -194,14 +213,17 @@ mod tests {
         let Seen::Never(claim) = recent.claim("a") else { panic!() };
         let Seen::Running(waiting) = recent.claim("a") else { panic!() };
         claim.settle(&report("x"));
-        assert_eq!(*waiting.await.unwrap(), report("x"));
+        assert_eq!(*waiting.await.unwrap(), repeated("x"));
         let Seen::Never(claim) = recent.claim("b") else { panic!() };
         let Seen::Running(waiting) = recent.claim("b") else { panic!() };
         drop(claim);
         assert!(waiting.await.is_err());
         assert!(matches!(recent.claim("b"), Seen::Lost));
         let Seen::Never(claim) = recent.claim("c") else { panic!() };
-        claim.release();
+        let Seen::Running(waiting) = recent.claim("c") else { panic!() };
+        let closed = Report { ran: false, ..report("closed") };
+        claim.release(&closed);
+        assert_eq!(*waiting.await.unwrap(), closed);
         assert!(matches!(recent.claim("c"), Seen::Never(_)));
     }
 }

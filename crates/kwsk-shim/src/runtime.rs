@@ -1,7 +1,10 @@
 //! How a kind is started ([`Runtime`]) and what surrounds every process ([`Sandbox`]).
 
+use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kwsk_model::runtimes::{Protocol, RuntimeCommand, RuntimeKind};
 use serde::Serialize;
@@ -16,6 +19,26 @@ pub struct Runtime {
     pub(crate) command: RuntimeCommand,
     pub(crate) style: Style,
     pub(crate) sentinelled: bool,
+    pub(crate) home: Option<Arc<Home>>,
+}
+
+/// The container a runtime has to itself, with the shim as its first process: one runtime process at a time, and the
+/// image's own surroundings.
+#[derive(Clone, Default)]
+pub struct Home {
+    /// The environment, without what is the shim's own.
+    pub env: Vec<(OsString, OsString)>,
+    /// Where HTTP runtimes are started; the others are started in a directory of their own.
+    pub cwd: PathBuf,
+    /// Where an HTTP runtime listens.
+    pub port: u16,
+}
+
+impl fmt::Debug for Home {
+    /// Without the values, which may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Home").field("cwd", &self.cwd).field("port", &self.port).finish_non_exhaustive()
+    }
 }
 
 /// What the shim does with a kind.
@@ -43,7 +66,19 @@ impl Runtime {
             Protocol::Actionloop if command.argv.iter().any(|a| a.contains("{launcher:")) => Style::Launcher,
             Protocol::Actionloop => Style::Loop,
         };
-        Self { kind: kind.into(), command, style, sentinelled: true }
+        Self { kind: kind.into(), command, style, sentinelled: true, home: None }
+    }
+
+    /// The same in a container of its own.
+    #[must_use]
+    pub fn at_home(self, home: Home) -> Self {
+        Self { home: Some(Arc::new(home)), ..self }
+    }
+
+    /// The same, of which nobody expects that it says when its logs are complete.
+    #[must_use]
+    pub fn without_sentinels(self) -> Self {
+        Self { sentinelled: false, ..self }
     }
 
     /// A kind of the manifest; `None` when it has no command.
@@ -63,13 +98,28 @@ impl Runtime {
             prewarm: false,
             concurrent,
         };
-        Self { kind: kind.into(), command, style: Style::Attached(address), sentinelled: false }
+        Self { kind: kind.into(), command, style: Style::Attached(address), sentinelled: false, home: None }
     }
 
     /// The kind's name.
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.kind
+    }
+
+    /// True when the shim writes nothing for it: neither code nor a launcher.
+    #[must_use]
+    pub fn needs_no_files(&self) -> bool {
+        match self.style {
+            Style::Attached(_) => true,
+            Style::Http => self.home.is_some(),
+            Style::Launcher | Style::Loop | Style::Native => false,
+        }
+    }
+
+    /// True when someone else starts and ends it.
+    pub(crate) fn is_attached(&self) -> bool {
+        matches!(self.style, Style::Attached(_))
     }
 
     /// True when a process of it can wait for code.
@@ -113,6 +163,8 @@ pub struct Sandbox {
     /// A cgroup directory delegated to kwsk (v2, or v1's memory controller); each process gets a child of it with the
     /// action's memory limit. `None`: the watchdog alone. Never guessed: an undelegated hierarchy has another owner.
     pub cgroup: Option<PathBuf>,
+    /// The event files of the cgroup all of it is in: they tell whether the kernel killed for memory.
+    pub oom_events: Vec<PathBuf>,
 }
 
 impl Sandbox {
@@ -126,6 +178,9 @@ impl Sandbox {
             nofile: 1024,
             nproc: None,
             cgroup: None,
+            oom_events: ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]
+                .map(PathBuf::from)
+                .into(),
         }
     }
 

@@ -120,4 +120,14 @@ pub struct Report {
     pub duration_ms: u64,
     /// The time limit ended it.
     pub timed_out: bool,
+    /// False when nothing of the action was started, so that trying again is safe.
+    #[serde(default = "truth")]
+    pub ran: bool,
+    /// The activation id had been run before: this is what is remembered of it, and nothing was run for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
+}
+
+fn truth() -> bool {
+    true
 }

@@ -1,6 +1,7 @@
 //! `/init` and `/run` over HTTP, with one kept connection per run at a time.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,7 +39,18 @@ pub(crate) struct Client {
 struct Kept {
     sender: SendRequest<Full<Bytes>>,
     driver: Connection<TokioIo<TcpStream>, Full<Bytes>>,
+    /// The same socket, past tokio's readiness cache.
+    probe: std::net::TcpStream,
     used: Instant,
+}
+
+impl Kept {
+    /// True when the other end neither closed it nor sent what nobody asked for. Tokio learns of both only when its
+    /// driver has its next turn, and until then would take the connection for a good one.
+    fn is_quiet(&self) -> bool {
+        let peeked = self.probe.peek(&mut [0]);
+        peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
 }
 
 /// The streams of a runtime that was spawned.
@@ -133,45 +145,57 @@ impl Client {
         Self { address, host, limit, kept: Mutex::default() }
     }
 
-    /// `POST /init`, again and again while nobody listens yet. The caller brings the deadline.
-    pub(crate) async fn init(&self, body: Bytes) -> Answer {
+    /// `POST /init`, again and again while nobody listens yet; `reached` is told when somebody does. The caller brings
+    /// the deadline.
+    pub(crate) async fn init(&self, body: Bytes, reached: impl FnOnce()) -> Answer {
+        let mut reached = Some(reached);
         let mut pause = RETRY_FIRST;
         loop {
-            match self.connect().await {
-                Ok(kept) => return self.call(kept, "/init", body).await,
-                Err(_) => sleep(pause).await,
+            if let Ok(kept) = self.connect().await {
+                if let Some(reached) = reached.take() {
+                    reached();
+                }
+                match self.call(kept, "/init", body.clone()).await {
+                    // It had closed before anything was sent.
+                    Answer::Unsent => {}
+                    answer => return answer,
+                }
             }
+            sleep(pause).await;
             pause = (pause * 2).min(RETRY_MAX);
         }
     }
 
-    /// `POST /run`, once.
+    /// `POST /run`, once: it is only repeated when nothing was sent.
     pub(crate) async fn run(&self, body: Bytes) -> Answer {
-        let kept = match self.take() {
-            Some(kept) => kept,
-            None => match self.connect().await {
-                Ok(kept) => kept,
-                Err(_) => return Answer::Died,
-            },
-        };
-        self.call(kept, "/run", body).await
+        if let Some(kept) = self.take() {
+            match self.call(kept, "/run", body.clone()).await {
+                Answer::Unsent => {}
+                answer => return answer,
+            }
+        }
+        match self.connect().await {
+            Ok(kept) => self.call(kept, "/run", body).await,
+            Err(_) => Answer::Unsent,
+        }
     }
 
     fn take(&self) -> Option<Kept> {
         let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|kept| kept.used.elapsed() < IDLE_MAX && !kept.sender.is_closed());
-        all.pop()
+        std::iter::from_fn(|| all.pop()).find(Kept::is_quiet)
     }
 
     async fn connect(&self) -> std::io::Result<Kept> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
+        let probe = stream.as_fd().try_clone_to_owned()?.into();
         let (sender, driver) = handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
-        Ok(Kept { sender, driver, used: Instant::now() })
+        Ok(Kept { sender, driver, probe, used: Instant::now() })
     }
 
     /// The connection is driven here, by whoever waits for the answer, instead of by a task of its own.
-    async fn call(&self, mut kept: Kept, path: &'static str, body: Bytes) -> Answer {
+    async fn call(&self, kept: Kept, path: &'static str, body: Bytes) -> Answer {
         let Ok(request) = http::Request::post(path)
             .header(HOST, self.host.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
@@ -179,27 +203,42 @@ impl Client {
         else {
             return Answer::NotStarted;
         };
-        let (answer, open) = {
-            let Kept { sender, driver, .. } = &mut kept;
-            let exchange = async {
-                sender.ready().await.ok()?;
-                let response = sender.send_request(request).await.ok()?;
-                self.read(response).await
+        let Kept { mut sender, mut driver, probe, .. } = kept;
+        let exchange = async {
+            if sender.ready().await.is_err() {
+                return (sender, Err(Answer::Unsent));
+            }
+            let answer = match sender.try_send_request(request).await {
+                Ok(response) => self.read(response).await.ok_or(Answer::Died),
+                // A message that comes back was never written.
+                Err(mut error) => Err(match error.take_message() {
+                    Some(_) => Answer::Unsent,
+                    None => Answer::Died,
+                }),
             };
-            tokio::pin!(exchange);
-            tokio::select! {
-                biased;
-                answer = &mut exchange => (answer, true),
-                // The answer may have arrived together with the end of the connection.
-                _ = &mut *driver => (exchange.await, false),
+            (sender, answer)
+        };
+        tokio::pin!(exchange);
+        let (sender, answer) = tokio::select! {
+            biased;
+            answered = &mut exchange => answered,
+            _ = &mut driver => {
+                // The answer may have arrived together with the end of the connection; as long as there is the latter,
+                // nobody says that no more will come.
+                drop(driver);
+                return match exchange.await.1 {
+                    Ok((answer, _)) | Err(answer) => answer,
+                };
             }
         };
-        let Some((answer, reusable)) = answer else { return Answer::Died };
-        if open && reusable {
-            kept.used = Instant::now();
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+        match answer {
+            Ok((answer, true)) => {
+                let kept = Kept { sender, driver, probe, used: Instant::now() };
+                self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+                answer
+            }
+            Ok((answer, false)) | Err(answer) => answer,
         }
-        answer
     }
 
     /// Reads the whole body, keeping no more than is shown of it.

@@ -3,7 +3,7 @@
 use std::io::{Cursor, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -25,11 +25,17 @@ pub(crate) struct Pad {
 
 impl Pad {
     pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// In a sandbox that `change` has been at.
+    pub(crate) async fn with(change: impl FnOnce(&mut Sandbox)) -> Self {
         let root = tempfile::tempdir().unwrap();
         let mut sandbox = Sandbox::new(root.path().join("work"));
         let (_, path) = std::env::vars().find(|(key, _)| key == "PATH").unwrap();
         sandbox.path = path;
         sandbox.api_host = Some("http://api:1".into());
+        change(&mut sandbox);
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let pad = Launchpad::new(sandbox, tracker.clone(), stop.clone()).await.unwrap();
         Self { pad, root, tracker, stop }
@@ -55,7 +61,7 @@ impl Pad {
     }
 }
 
-fn runtime(command: Value) -> Arc<Runtime> {
+pub(crate) fn runtime(command: Value) -> Arc<Runtime> {
     Arc::new(Runtime::new("test:1", serde_json::from_value(command).unwrap()))
 }
 
@@ -123,6 +129,22 @@ pub(crate) fn binary(bytes: &[u8]) -> ActionSpec {
     let mut spec = source(&base64::engine::general_purpose::STANDARD.encode(bytes));
     spec.binary = true;
     spec
+}
+
+/// A port on which nobody listens and that no other test is told: not one of those that the system hands out, since
+/// another may have it before the runtime does, nor one of the shim's own.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(7919);
+    let candidates = (0..10_000).map(|_| start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000);
+    let mut ports = candidates.map(|number| 10_000 + number as u16);
+    // Nothing listens meanwhile: children that are just being started inherit the socket for a moment.
+    let is_free = |port: &u16| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(([127, 0, 0, 1], *port).into()).is_ok()
+    };
+    ports.find(is_free).unwrap()
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);

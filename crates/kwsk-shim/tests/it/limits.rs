@@ -89,6 +89,40 @@ async fn memory_of_children_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn memory_of_the_container() {
+    let dir = tempfile::tempdir().unwrap();
+    let events = dir.path().join("memory.events");
+    std::fs::write(&events, "oom 1\noom_kill 1\n").unwrap();
+    let pad = Pad::with(|sandbox| sandbox.oom_events = vec![events.clone()]).await;
+    let exhausted = "The action exhausted its memory and was aborted.";
+    let died = "The action did not produce a valid response and exited unexpectedly.";
+    // The kernel counts before the process is gone; the process stands in for it.
+    let events = events.to_string_lossy();
+    let node = format!(
+        "const fs = require('fs'); function main(a) {{ if (a.count) fs.writeFileSync('{events}', 'oom_kill ' + a.count); if (a.code) process.exit(a.code); process.kill(process.pid, 'SIGKILL'); while (true) {{}} }}"
+    );
+    let shim = pad.shim(&crate::harness::node(), source(&node));
+    for (arguments, text) in [
+        (json!({}), died),
+        (json!({"code":137}), died),
+        (json!({"count":2}), exhausted),
+        (json!({}), died),
+        (json!({"count":3,"code":137}), exhausted),
+        (json!({"count":4,"code":1}), died),
+    ] {
+        assert_eq!(developer_error(&run(&shim, arguments.clone()).await), text, "{arguments}");
+    }
+    let program = format!("#!/bin/sh\necho 'oom_kill 9' > '{events}'\necho '{{}}'\nkill -9 $$");
+    assert_eq!(developer_error(&run(&pad.shim(&native(), source(&program)), json!({})).await), exhausted);
+    let init = format!(
+        "require('fs').writeFileSync('{events}', 'oom_kill 10'); process.kill(process.pid, 'SIGKILL')"
+    );
+    let report = run(&pad.shim(&crate::harness::node(), source(&init)), json!({})).await;
+    assert_eq!(developer_error(&report), exhausted);
+    pad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn open_files() {
     let pad = Pad::new().await;
     let code = "const fs = require('fs'); function main(a) { const open = []; try { for (let i = 0; i < a.n; i++) open.push(fs.openSync('/dev/zero')) } catch (e) { return {code: e.code, errno: e.errno} } finally { open.forEach(fd => fs.closeSync(fd)) } return {open: open.length} }";

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail like the test")]
 
+mod fake;
 mod harness;
 
+mod container;
+mod hostile;
 mod http_runtimes;
 mod launchers_node;
 mod launchers_python;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kwsk_model::activation::Outcome;
-use kwsk_shim::{Launchpad, Sandbox, Shim};
+use kwsk_shim::{Launchpad, Report, Runtime, Sandbox, Shim};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::task::JoinSet;
@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::harness::{
-    Pad, a_run, command, developer_error, is_alive, node, node_http, ok, python, run, source, until,
+    Pad, a_run, command, developer_error, is_alive, logs, native, node, node_http, ok, python, result, run,
+    source, until,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,8 +77,10 @@ async fn an_id_runs_once() {
         let same = a_run(json!({}));
         let (first, second) = tokio::join!(shim.run(same.clone()), shim.run(same.clone()));
         let third = shim.run(same).await;
-        assert_eq!(first, second);
-        assert_eq!(first, third);
+        assert!(first.repeated != second.repeated && third.repeated);
+        for report in [first, second] {
+            assert_eq!(Report { repeated: true, ..report }, third);
+        }
         assert_eq!(ok(&run(&shim, json!({})).await), json!({"n":2}));
     }
     pad.close().await;
@@ -141,6 +144,140 @@ async fn stopping() {
     assert_eq!(std::fs::read_dir(pad.work()).unwrap().count(), 1);
     let report = run(&shim, json!({})).await;
     assert_eq!(report.response.outcome, Outcome::WhiskError);
+    pad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_interrupts() {
+    let pad = Pad::new().await;
+    let mark = pad.root.path().join("pid");
+    let shell = format!("#!/bin/sh\necho $$ > '{}'\nexec sleep 300", mark.display());
+    let write = format!("require('fs').writeFileSync({mark:?}, process.pid + '\\n')");
+    let init = format!("{write}; while (true) {{}}");
+    let main = format!("function main() {{ {write}; return new Promise(() => {{}}) }}");
+    for (runtime, code, ran) in [
+        (native(), &shell, true),
+        (node(), &main, true),
+        (node(), &init, false),
+        (node_http(""), &main, true),
+    ] {
+        let shim = pad.shim(&runtime, source(code));
+        let (report, ()) = tokio::join!(run(&shim, json!({})), async {
+            until("the run", || std::fs::read_to_string(&mark).is_ok_and(|text| text.ends_with('\n'))).await;
+            let pid = std::fs::read_to_string(&mark).unwrap().trim().parse().unwrap();
+            assert!(is_alive(pid));
+            shim.stop().await;
+            assert!(!is_alive(pid));
+        });
+        assert_eq!(report.response.outcome, Outcome::WhiskError, "{code}");
+        let text = result(&report)["error"].as_str().unwrap().to_owned();
+        assert_eq!(text.contains("was stopped before the run ended"), ran, "{text}");
+        std::fs::remove_file(&mark).unwrap();
+    }
+    pad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_gently() {
+    let pad = Pad::new().await;
+    let mark = pad.root.path().join("ended");
+    let code = format!(
+        "process.on('SIGTERM', () => {{ require('fs').writeFileSync({mark:?}, ''); process.exit(0) }}); exports.main = () => ({{}})"
+    );
+    let shim = pad.shim(&node(), source(&code));
+    assert!(!shim.signal(15), "there is nobody");
+    ok(&run(&shim, json!({})).await);
+    assert!(!shim.signal(4711) && shim.signal(28));
+    shim.terminate(Duration::from_secs(20)).await;
+    assert!(mark.exists());
+    let shim = pad.shim(&node(), source("process.on('SIGTERM', () => {}); exports.main = () => ({})"));
+    ok(&run(&shim, json!({})).await);
+    let pid = u64::from(shim.pid().unwrap());
+    shim.terminate(Duration::from_millis(50)).await;
+    assert!(!is_alive(pid));
+    pad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_init_ahead_is_the_first_runs() {
+    let pad = Pad::new().await;
+    let code = "console.log('init'); function main() { console.log('run'); return {} }";
+    for runtime in [node(), node_http("")] {
+        let shim = pad.shim(&runtime, source(code));
+        assert!(shim.is_ready());
+        let init = shim.init_eagerly();
+        assert!(!shim.is_ready());
+        init.await;
+        assert!(shim.is_ready() && shim.is_warm());
+        shim.warm_up().await;
+        let report = run(&shim, json!({})).await;
+        ok(&report);
+        assert!(report.init_ms.is_some());
+        assert_eq!(logs(&report), ["stdout: init", "stdout: run"]);
+        assert_eq!(run(&shim, json!({})).await.init_ms, None);
+    }
+    let shim = pad.shim(&node(), source("console.log('init'); throw new Error('no')"));
+    shim.init_eagerly().await;
+    shim.warm_up().await;
+    assert!(shim.is_ready() && !shim.is_warm());
+    let report = run(&shim, json!({})).await;
+    assert!(developer_error(&report).contains("Error: no") && report.init_ms.is_some());
+    assert_eq!(logs(&report)[0], "stdout: init");
+    let second = run(&shim, json!({})).await;
+    assert!(second.start_ms >= report.end_ms && second.init_ms.is_some());
+    pad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_is_the_runtimes_not_the_inits() {
+    let pad = Pad::new().await;
+    let mut tasks = JoinSet::new();
+    for (manners, early) in [("hang-init", true), ("deaf", false)] {
+        let mut spec = source("x");
+        spec.timeout_ms = 1500;
+        let shim = pad.shim(&node_http(manners), spec);
+        tasks.spawn(shim.init_eagerly());
+        if early {
+            until("readiness", || shim.is_ready()).await;
+            assert!(!tasks.is_empty() && tasks.try_join_next().is_none(), "the init is over");
+        }
+        tasks.join_next().await.unwrap().unwrap();
+        assert!(shim.is_ready(), "{manners}");
+        assert!(developer_error(&run(&shim, json!({})).await).contains("during initialization"));
+    }
+    pad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attached_runtime_is_unready_until_it_is_replaced() {
+    let pad = Pad::new().await;
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let start = || {
+        tokio::process::Command::new("node")
+            .args([crate::harness::fixture("http_server.js"), address.port().to_string()])
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    };
+    let runtime = Arc::new(Runtime::attached("test:1", address, false));
+    let code = "function main(a) { require('fs').writeFileSync(a.mark, ''); return new Promise(() => {}) }";
+    let shim = pad.shim(&runtime, source(code));
+    let init = shim.init_eagerly();
+    assert!(!shim.is_ready(), "nobody listens");
+    let mut neighbour = start();
+    init.await;
+    assert!(shim.is_ready());
+    let mark = pad.root.path().join("began");
+    let (report, ()) = tokio::join!(run(&shim, json!({"mark": mark})), async {
+        until("the run", || mark.exists()).await;
+        neighbour.kill().await.unwrap();
+    });
+    developer_error(&report);
+    assert!(!shim.is_ready());
+    assert_eq!(run(&shim, json!({})).await.response.outcome, Outcome::WhiskError);
+    let _neighbour = start();
+    until("readiness", || shim.is_ready()).await;
     pad.close().await;
 }
 

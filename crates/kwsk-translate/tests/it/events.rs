@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kwsk_model::json::RawJson;
 use kwsk_translate::delivery::{DeliveryPlan, MAX_BACKOFF};
-use kwsk_translate::event::{self, CloudEvent, Data};
+use kwsk_translate::event::{self, ActivationNotice, CloudEvent, Data};
 use kwsk_translate::manifest::subscription::{BackoffPolicy, DeliverySpec};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -64,6 +64,30 @@ proptest! {
     }
 
     #[test]
+    fn batch_mode(events in vec(cloud_event(), 0..4)) {
+        let body = CloudEvent::to_batch(&events);
+        prop_assert_eq!(CloudEvent::from_batch(event::BATCH, body.as_bytes(), 4).unwrap(), events);
+    }
+
+    #[test]
+    fn an_activation(
+        id in any_::activation_id(),
+        action in any_::fqn(),
+        rule in proptest::option::of(any_::unpackaged()),
+        cause in proptest::option::of(any_::activation_id()),
+        texts in (proptest::option::of("[!-~]{1,9}"), proptest::option::of("[!-~é€]{1,9}")),
+        report in any_::object(),
+    ) {
+        let (transaction, user) = texts;
+        let time = Some("2024-01-01T00:00:00Z".to_owned());
+        let report = RawJson::from(report);
+        let notice = ActivationNotice { id, action, time, transaction, user, cause, rule, report };
+        let (headers, body) = event::activation_event(notice.clone()).to_binary();
+        let read = CloudEvent::from_http(borrowed(&headers), &body).unwrap();
+        prop_assert_eq!(event::activation_of(&read).unwrap(), notice);
+    }
+
+    #[test]
     fn arguments_are_objects(it in cloud_event()) {
         let arguments = it.arguments();
         prop_assert!(arguments.is_object());
@@ -81,6 +105,7 @@ proptest! {
         for media_type in ["application/cloudevents+json", "application/json", "text/plain"] {
             let headers = [("ce-specversion", "1.0"), ("content-type", media_type), (name.as_str(), value.as_str())];
             drop(CloudEvent::from_http(headers.into_iter(), &body));
+            drop(CloudEvent::from_batch(media_type, &body, 3));
         }
     }
 

@@ -5,6 +5,7 @@ mod events;
 mod example;
 mod golden;
 mod names;
+mod oracle;
 mod placement;
 mod round_trip;
 mod schema;

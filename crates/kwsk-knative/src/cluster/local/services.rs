@@ -158,6 +158,8 @@ fn not_pulled(image: &str) -> Report {
         end_ms: now,
         duration_ms: 0,
         timed_out: false,
+        ran: false,
+        repeated: false,
     }
 }
 
