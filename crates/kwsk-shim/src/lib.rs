@@ -7,6 +7,8 @@
 mod alarm;
 mod archive;
 mod attached;
+#[cfg(feature = "check")]
+pub mod check;
 mod clock;
 mod code;
 mod container;

@@ -1,4 +1,6 @@
 //! The commands of the binary.
+#[cfg(feature = "check")]
+mod check;
 mod drain;
 mod exec;
 mod flags;
@@ -21,6 +23,10 @@ Commands:
   attach   Answer Knative for a runtime that is there already
   install  Copy the shim to a directory
 ";
+#[cfg(feature = "check")]
+const CHECK_HELP: &str = "  check    Tell whether a runtime keeps OpenWhisk's contract\n";
+#[cfg(not(feature = "check"))]
+const CHECK_HELP: &str = "";
 const MORE_HELP: &str = "\n`kwsk-shim <COMMAND> --help` says more.\n";
 
 /// Runs the command that the arguments name.
@@ -39,7 +45,7 @@ fn dispatch(args: &mut lexopt::Parser) -> anyhow::Result<ExitCode> {
     let command = match args.next()? {
         Some(Arg::Value(command)) => command,
         Some(Arg::Short('h') | Arg::Long("help")) | None => {
-            write!(std::io::stdout(), "{HELP}{MORE_HELP}")?;
+            write!(std::io::stdout(), "{HELP}{CHECK_HELP}{MORE_HELP}")?;
             return Ok(ExitCode::SUCCESS);
         }
         Some(Arg::Short('V') | Arg::Long("version")) => {
@@ -52,6 +58,8 @@ fn dispatch(args: &mut lexopt::Parser) -> anyhow::Result<ExitCode> {
         "exec" => exec::exec(args),
         "attach" => exec::attach(args),
         "install" => install::run(args),
+        #[cfg(feature = "check")]
+        "check" => check::run(args),
         other => anyhow::bail!("there is no command '{other}'; `kwsk-shim --help` lists them"),
     }
 }

@@ -6,6 +6,8 @@ mod fake;
 mod harness;
 
 mod container;
+#[cfg(feature = "check")]
+mod contract;
 mod hostile;
 mod http_runtimes;
 mod launchers_node;

@@ -1,0 +1,4 @@
+function main(args) {
+  if (args.exit) process.exit(1)
+  return {}
+}

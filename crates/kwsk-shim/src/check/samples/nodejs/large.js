@@ -1,0 +1,1 @@
+function main(args) { return { text: 'a'.repeat(args.size) } }

@@ -1,0 +1,5 @@
+function main(args) {
+  console.log(args.text)
+  console.error(args.text)
+  return { text: args.text }
+}

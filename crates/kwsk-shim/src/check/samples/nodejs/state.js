@@ -1,0 +1,2 @@
+let count = 0
+function main() { return { count: ++count } }

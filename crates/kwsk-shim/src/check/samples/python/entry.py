@@ -1,0 +1,2 @@
+def other(args):
+    return {"other": True}

@@ -1,0 +1,7 @@
+import os
+
+
+def main(args):
+    if args.get("exit"):
+        os._exit(1)
+    return {}

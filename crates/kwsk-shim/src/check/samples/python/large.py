@@ -1,0 +1,2 @@
+def main(args):
+    return {"text": "a" * args["size"]}
