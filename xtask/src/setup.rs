@@ -6,6 +6,7 @@ use anyhow::bail;
 
 use crate::workspace;
 
+/// A program that is used beside Rust.
 struct Tool {
     program: &'static str,
     /// What prints a version and succeeds.
@@ -15,7 +16,7 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 8] = [
+const TOOLS: [Tool; 9] = [
     Tool { program: "cc", probe: "--version", package: "gcc", why: "builds the bundled SQLite" },
     Tool { program: "git", probe: "--version", package: "git", why: "lists the files that tidy reads" },
     Tool { program: "curl", probe: "--version", package: "curl", why: "runs the examples" },
@@ -29,12 +30,23 @@ const TOOLS: [Tool; 8] = [
     },
     Tool { program: "python3", probe: "--version", package: "python3", why: "runs Python actions" },
     Tool { program: "go", probe: "version", package: "golang-go", why: "fetches Knative's CRD schemas" },
+    Tool {
+        program: "docker-registry",
+        probe: "--version",
+        package: "docker-registry",
+        why: "holds the images that are pushed",
+    },
 ];
 
 pub(crate) fn run() -> anyhow::Result<()> {
-    let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| !tool.is_there()).collect();
+    need(&TOOLS)
+}
+
+/// Checks that `tools` are there; as root, installs those that are not.
+fn need(tools: &[Tool]) -> anyhow::Result<()> {
+    let missing: Vec<&Tool> = tools.iter().filter(|tool| !tool.is_there()).collect();
     if missing.is_empty() {
-        println!("{} programs found", TOOLS.len());
+        println!("{} programs found", tools.len());
         return Ok(());
     }
     for tool in &missing {

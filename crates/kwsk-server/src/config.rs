@@ -28,6 +28,8 @@ Examples:
       Lets pages of a web server of yours use the API.
   KWSK_LIMITS_INVOCATIONS_PER_MINUTE=100000 kwsk-server
       For a load test.
+  kwsk-server append IMAGE --to REPOSITORY --shim FILE
+      Adds the shim to an image, over the registry API; `kwsk-server append --help` says more.
 
 Use it with any OpenWhisk client:
   wsk property set --apihost http://127.0.0.1:3233 --auth 23bc46b1-71f6-4ed5-8c54-816aa4f8c502:123zO3xZCLrMN6v2BKK1dXYFpXlPkccOFqm12CdAsMgRU4VrNZ9lyGVCGuMDGIwP

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use tokio_util::sync::CancellationToken;
 
 pub mod app;
+pub mod append;
 pub mod banner;
 pub mod config;
 pub mod error;

@@ -3,9 +3,12 @@
 use std::process::ExitCode;
 
 use kwsk_server::config::{Asked, Config};
-use kwsk_server::{report, run};
+use kwsk_server::{append, report, run};
 
 fn main() -> ExitCode {
+    if let Some(arguments) = append::asked(std::env::args_os()) {
+        return append::run(arguments);
+    }
     match Config::from_command_line() {
         Ok(Asked::Serve(config)) => match run(*config) {
             Ok(()) => ExitCode::SUCCESS,

@@ -86,6 +86,13 @@ pub fn usage(error: &BadConfig) -> ExitCode {
     ExitCode::from(exit::USAGE)
 }
 
+/// One line on stderr about a command that failed.
+#[must_use]
+pub fn failed(why: &str) -> ExitCode {
+    line(why);
+    ExitCode::FAILURE
+}
+
 /// `--help` and `--version`.
 #[must_use]
 pub fn text(text: &str) -> ExitCode {

@@ -15,6 +15,8 @@ mod container;
 mod error;
 mod fetch;
 mod http;
+#[cfg(feature = "images")]
+pub mod image;
 mod instance;
 mod interpreter;
 mod launchpad;

@@ -1,4 +1,7 @@
 //! The commands of the binary.
+
+#[cfg(feature = "images")]
+mod append;
 #[cfg(feature = "check")]
 mod check;
 mod drain;
@@ -27,6 +30,14 @@ Commands:
 const CHECK_HELP: &str = "  check    Tell whether a runtime keeps OpenWhisk's contract\n";
 #[cfg(not(feature = "check"))]
 const CHECK_HELP: &str = "";
+#[cfg(feature = "images")]
+const IMAGES_HELP: &str = "\
+\x20 append   Add the shim to an image, over the registry API
+  build    Make an image from files and Debian packages
+  push     Push an image that was built
+";
+#[cfg(not(feature = "images"))]
+const IMAGES_HELP: &str = "";
 const MORE_HELP: &str = "\n`kwsk-shim <COMMAND> --help` says more.\n";
 
 /// Runs the command that the arguments name.
@@ -45,7 +56,7 @@ fn dispatch(args: &mut lexopt::Parser) -> anyhow::Result<ExitCode> {
     let command = match args.next()? {
         Some(Arg::Value(command)) => command,
         Some(Arg::Short('h') | Arg::Long("help")) | None => {
-            write!(std::io::stdout(), "{HELP}{CHECK_HELP}{MORE_HELP}")?;
+            write!(std::io::stdout(), "{HELP}{CHECK_HELP}{IMAGES_HELP}{MORE_HELP}")?;
             return Ok(ExitCode::SUCCESS);
         }
         Some(Arg::Short('V') | Arg::Long("version")) => {
@@ -60,6 +71,12 @@ fn dispatch(args: &mut lexopt::Parser) -> anyhow::Result<ExitCode> {
         "install" => install::run(args),
         #[cfg(feature = "check")]
         "check" => check::run(args),
+        #[cfg(feature = "images")]
+        "append" => append::append(args),
+        #[cfg(feature = "images")]
+        "build" => append::build(args),
+        #[cfg(feature = "images")]
+        "push" => append::push(args),
         other => anyhow::bail!("there is no command '{other}'; `kwsk-shim --help` lists them"),
     }
 }

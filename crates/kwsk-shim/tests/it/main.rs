@@ -10,6 +10,8 @@ mod container;
 mod contract;
 mod hostile;
 mod http_runtimes;
+#[cfg(feature = "images")]
+mod images;
 mod launchers_node;
 mod launchers_python;
 mod limits;
