@@ -8,17 +8,18 @@ mod compare;
 pub(crate) mod helper;
 mod http;
 mod lab;
-mod process;
+pub(crate) use lab::HTTP_JS;
 mod rows;
 mod stats;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
+use crate::image;
 use crate::workspace::{self, cargo, target_dir};
 use lab::Lab;
 use stats::Reading;
@@ -34,9 +35,9 @@ pub(crate) struct Args {
     quick: bool,
     /// Only rows whose id or description contains this.
     filter: Option<String>,
-    /// The release binaries are there, and this is one of them.
+    /// The release binaries are there, this is one of them, and here is the shim.
     #[arg(long, hide = true)]
-    built: bool,
+    built: Option<PathBuf>,
 }
 
 /// One line of the table.
@@ -84,16 +85,19 @@ struct Line {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    if args.built { measure(args) } else { build_and_measure(args) }
+    match &args.built {
+        Some(shim) => measure(args, shim),
+        None => build_and_measure(args),
+    }
 }
 
 /// An unoptimised load client would measure itself, so the bench starts its own release build.
 fn build_and_measure(args: &Args) -> anyhow::Result<()> {
     workspace::run(&mut cargo(&["build", "--release", "--locked", "-p", "kwsk-server"]))?;
-    workspace::run(&mut cargo(&["build", "--release", "--locked", "-p", "kwsk-shim", "--examples"]))?;
+    let shim = image::shim()?;
     workspace::run(&mut cargo(&["build", "--release", "--locked", "-p", "xtask"]))?;
     let mut again = Command::new(target_dir().join("release/xtask"));
-    again.args(["bench", "--built"]);
+    again.args(["bench", "--built"]).arg(shim);
     if args.quick {
         again.arg("--quick");
     }
@@ -104,10 +108,10 @@ fn build_and_measure(args: &Args) -> anyhow::Result<()> {
     workspace::run(&mut again)
 }
 
-fn measure(args: &Args) -> anyhow::Result<()> {
+fn measure(args: &Args, shim: &Path) -> anyhow::Result<()> {
     let filter = args.filter.as_deref().unwrap_or_default();
     let rows = rows::ALL.iter().filter(|row| row.id.contains(filter) || row.what.contains(filter));
-    let lab = Lab::new(&target_dir(), args.quick)?;
+    let lab = Lab::new(&target_dir(), shim, args.quick)?;
     println!(
         "{:<4} {:<66} {:>9}  {:<19} {:>8} {:>8}  holds",
         "id", "what", "value", "95 %", "aim", "stretch"
@@ -129,7 +133,8 @@ fn measure(args: &Args) -> anyhow::Result<()> {
 fn report(row: &Row, reading: &anyhow::Result<Reading>) -> Line {
     let Row { id, what, unit, better, aim, stretch, .. } = *row;
     let sign = if better == Better::Lower { '≤' } else { '≥' };
-    let limits = format!("{:>8} {:>8}", format!("{sign} {aim}"), format!("{sign} {stretch}"));
+    let limit = |value: f64| if value.is_nan() { "-".to_owned() } else { format!("{sign} {value}") };
+    let limits = format!("{:>8} {:>8}", limit(aim), limit(stretch));
     let named = if unit.is_empty() { what.to_owned() } else { format!("{what} [{unit}]") };
     let measured = reading.as_ref().ok();
     let holds = measured.is_some_and(|reading| better.is_met(reading.value, aim));
@@ -138,7 +143,11 @@ fn report(row: &Row, reading: &anyhow::Result<Reading>) -> Line {
             let interval = format!("{low:.3} … {high:.3}");
             println!(
                 "{id:<4} {named:<66} {value:>9.3}  {interval:<19} {limits}  {}",
-                if holds { "yes" } else { "no" }
+                match (aim.is_nan(), holds) {
+                    (true, _) => "",
+                    (false, true) => "yes",
+                    (false, false) => "no",
+                }
             );
         }
         Err(error) => println!("{id:<4} {named:<66} {:>9}  {:<19} {limits}  no: {error:#}", "-", "-"),

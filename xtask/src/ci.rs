@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use crate::test::Counts;
-use crate::{deny, doc, lint, package, setup, test, tidy};
+use crate::{deny, doc, e2e, lint, package, setup, test, tidy};
 
 type Step = fn(&mut Counts) -> anyhow::Result<()>;
 
-const STEPS: [(&str, Step); 7] = [
+const STEPS: [(&str, Step); 8] = [
     ("setup", |_| setup::run()),
     ("lint", |_| lint::run()),
     ("tidy", |_| tidy::run()),
     ("deny", |_| deny::run(&deny::Args::default())),
     ("test", |counts| test::run(&test::Args::default(), counts)),
+    ("e2e", |counts| e2e::run(&e2e::Args::default(), counts)),
     ("doc", |_| doc::run()),
     ("package", |_| package::run()),
 ];

@@ -7,9 +7,12 @@ mod bench;
 mod ci;
 mod deny;
 mod doc;
+mod e2e;
 mod golden;
+mod image;
 mod lint;
 mod package;
+mod process;
 mod setup;
 mod test;
 mod tidy;
@@ -27,7 +30,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything CI runs: setup, lint, tidy, deny, test, doc, package.
+    /// Everything CI runs: setup, lint, tidy, deny, test, e2e, doc, package.
     Ci,
     /// Check that the programs the tests use are there; as root, install those that are not.
     Setup,
@@ -45,6 +48,10 @@ enum Command {
     Doc,
     /// Check that every crate can be packaged.
     Package,
+    /// Run what only real containers can show.
+    E2e(e2e::Args),
+    /// Build kwsk's container images, reproducibly and without a daemon.
+    Image(image::Args),
     /// Measure the ratios that kwsk is held to.
     Bench(bench::Args),
     /// The baselines the bench compares with.
@@ -63,6 +70,8 @@ fn main() -> anyhow::Result<()> {
         Command::Tidy => tidy::run(),
         Command::Doc => doc::run(),
         Command::Package => package::run(),
+        Command::E2e(args) => e2e::run(&args, &mut test::Counts::default()),
+        Command::Image(args) => image::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchHelper(args) => bench::helper::run(&args),
     }

@@ -7,13 +7,13 @@ use anyhow::bail;
 use crate::workspace;
 
 /// A program that is used beside Rust.
-struct Tool {
-    program: &'static str,
+pub(crate) struct Tool {
+    pub(crate) program: &'static str,
     /// What prints a version and succeeds.
-    probe: &'static str,
+    pub(crate) probe: &'static str,
     /// The package of Debian and its children.
-    package: &'static str,
-    why: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) why: &'static str,
 }
 
 const TOOLS: [Tool; 9] = [
@@ -43,7 +43,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 }
 
 /// Checks that `tools` are there; as root, installs those that are not.
-fn need(tools: &[Tool]) -> anyhow::Result<()> {
+pub(crate) fn need(tools: &[Tool]) -> anyhow::Result<()> {
     let missing: Vec<&Tool> = tools.iter().filter(|tool| !tool.is_there()).collect();
     if missing.is_empty() {
         println!("{} programs found", tools.len());

@@ -30,6 +30,11 @@ impl Counts {
         format!("{} passed, {} failed", self.passed, self.failed)
     }
 
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+
     /// An error when something failed.
     pub(crate) fn check(self) -> anyhow::Result<()> {
         ensure!(self.failed == 0, "{} tests failed", self.failed);
@@ -37,15 +42,21 @@ impl Counts {
     }
 }
 
-/// `counts` is filled in whether or not the tests pass.
+/// `counts` grows whether or not the tests pass.
 pub(crate) fn run(args: &Args, counts: &mut Counts) -> anyhow::Result<()> {
     let snapshots = Snapshots::new()?;
     let mut command = cargo(&["test", "--workspace", "--no-fail-fast", "--locked"]);
     command.args(args.filter.as_deref());
     snapshots.record(&mut command, "no");
-    *counts = run_cargo_test(&mut command)?;
-    counts.check()?;
+    run_and_count(&mut command, counts)?;
     snapshots.check(args.filter.is_none())
+}
+
+/// Runs `cargo test`, adds its results to `counts`, and fails if some of its tests did.
+pub(crate) fn run_and_count(command: &mut Command, counts: &mut Counts) -> anyhow::Result<()> {
+    let own = run_cargo_test(command)?;
+    counts.add(own);
+    own.check()
 }
 
 /// Runs `cargo test`, showing and counting its results.

@@ -124,7 +124,17 @@ pub(crate) async fn wait_listening(address: SocketAddr, patience: Duration) -> a
     timeout(patience, connected).await.with_context(|| format!("nothing listens on {address}"))
 }
 
-/// Waits until a GET is answered with 200.
+/// Waits until a GET is answered with 200, whatever it was answered with before.
+pub(crate) async fn wait_ready(address: SocketAddr, path: &str, patience: Duration) -> anyhow::Result<()> {
+    let answered = async {
+        while first_answer(address, path).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(patience, answered).await.with_context(|| format!("{path} of {address} does not become ready"))
+}
+
+/// Waits until something listens, whose answer to a GET has to be 200.
 pub(crate) async fn first_answer(address: SocketAddr, path: &str) -> anyhow::Result<()> {
     wait_listening(address, PATIENCE).await?;
     let mut client = Client::connect(address).await?;

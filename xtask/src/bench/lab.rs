@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::http::{Client, Request, wait_listening};
-use super::process::Process;
+use super::http::{Client, Request, storm, wait_listening};
+use crate::process::Process;
 use crate::workspace::variable;
 
 /// The well-known key of OpenWhisk's guest.
@@ -27,12 +27,15 @@ const ACTIONS: &str = "/api/v1/namespaces/_/actions";
 /// Node.js actions and runtimes used by several rows.
 pub(crate) const NODE_ACTION: &str = "function main(args) { return { greeting: 'hello ' + args.name }; }";
 pub(crate) const PYTHON_ACTION: &str = "def main(args):\n    return {'greeting': 'hello ' + args['name']}\n";
+/// A Node.js runtime of OpenWhisk's HTTP contract.
+pub(crate) const HTTP_JS: &str = include_str!("runtimes/node.js");
 pub(crate) const ARGUMENTS: &str = r#"{"name":"stranger","n":1}"#;
 
 /// The place where everything is measured.
 pub(crate) struct Lab {
     runtime: Runtime,
     binaries: PathBuf,
+    shim: PathBuf,
     scratch: TempDir,
     quick: bool,
 }
@@ -44,11 +47,12 @@ pub(crate) struct Listening {
 }
 
 impl Lab {
-    pub(crate) fn new(target: &Path, quick: bool) -> anyhow::Result<Self> {
+    pub(crate) fn new(target: &Path, shim: &Path, quick: bool) -> anyhow::Result<Self> {
         // In the target directory, because the system's temporary one may be memory, which makes fdatasync free.
         let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(target)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime, binaries: target.canonicalize()?.join("release"), scratch, quick })
+        let (binaries, shim) = (target.canonicalize()?.join("release"), shim.canonicalize()?);
+        Ok(Self { runtime, binaries, shim, scratch, quick })
     }
 
     pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
@@ -96,13 +100,35 @@ impl Lab {
         self.listen(&mut command, address)
     }
 
+    /// The binary that is in the images.
+    pub(crate) fn shim_binary(&self) -> &Path {
+        &self.shim
+    }
+
     /// Starts a shim of its own for an action.
     pub(crate) fn shim(&self, runtime: &Value, action: &Path) -> anyhow::Result<Listening> {
         let address = free_address()?;
-        let mut command = Command::new(self.binary("examples/serve"));
-        command.arg("--kind-command").arg(runtime.to_string()).arg("--code").arg(action);
-        command.args(["--main", "main", "--listen", &address.to_string()]);
-        self.listen(&mut command, address)
+        self.listen(&mut self.shim_command(runtime, action, address)?, address)
+    }
+
+    /// The command line of a shim.
+    pub(crate) fn shim_command(
+        &self,
+        runtime: &Value,
+        action: &Path,
+        address: SocketAddr,
+    ) -> anyhow::Result<Command> {
+        let port = free_address()?.port().to_string();
+        let argv = runtime["argv"].as_array().context("a command without argv")?;
+        let argv = argv.iter().filter_map(Value::as_str).map(|arg| arg.replace("{port}", &port));
+        let mut command = bare_command(&self.shim.to_string_lossy());
+        command.args(["exec", "--main", "main", "--listen", &address.to_string(), "--port", &port, "--code"]);
+        command.arg(action).arg("--protocol").arg(runtime["protocol"].as_str().unwrap_or_default());
+        if runtime["concurrent"] == true {
+            command.arg("--concurrent");
+        }
+        command.arg("--").args(argv);
+        Ok(command)
     }
 
     /// The server's command line, with its state in a new directory.
@@ -159,6 +185,19 @@ pub(crate) fn bare_command(program: &str) -> Command {
 /// An address of the loopback interface that nobody listens on.
 pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// Requests per second of a process's own CPU time. What it puts off is over before the clock is read.
+pub(crate) async fn rate(
+    listening: &Listening,
+    connections: usize,
+    count: usize,
+    request: Request,
+) -> anyhow::Result<f64> {
+    let before = listening.process.cpu()?;
+    storm(listening.address, connections, count, move |_| request.clone()).await?;
+    listening.process.settle().await?;
+    Ok(count as f64 / (listening.process.cpu()? - before))
 }
 
 /// A request with the guest's key.

@@ -2,8 +2,8 @@
 //! runtimes are processes of their own) against that of the proxy's process alone.
 
 use crate::bench::compare::ratio;
-use crate::bench::http::{Client, Request, storm};
-use crate::bench::lab::{ARGUMENTS, Lab, Listening, create, invoke, probe};
+use crate::bench::http::{Client, Request};
+use crate::bench::lab::{ARGUMENTS, Lab, create, invoke, probe, rate};
 use crate::bench::stats::Reading;
 
 const ROUNDS: usize = 12;
@@ -19,18 +19,10 @@ pub(super) fn per_core(lab: &Lab) -> anyhow::Result<Reading> {
         let mut client = Client::connect(server.address).await?;
         client.send(&create("echo", "echo:1", "any")).await?;
         probe(&mut client, &invoke("echo"), "stranger").await?;
-        rate(&server, invoke("echo")).await?;
-        rate(&proxy, Request::post("/", ARGUMENTS)).await?;
-        let a = async || rate(&server, invoke("echo")).await;
-        let b = async || rate(&proxy, Request::post("/", ARGUMENTS)).await;
+        rate(&server, CONNECTIONS, BLOCK, invoke("echo")).await?;
+        rate(&proxy, CONNECTIONS, BLOCK, Request::post("/", ARGUMENTS)).await?;
+        let a = async || rate(&server, CONNECTIONS, BLOCK, invoke("echo")).await;
+        let b = async || rate(&proxy, CONNECTIONS, BLOCK, Request::post("/", ARGUMENTS)).await;
         ratio(lab.rounds(ROUNDS), a, b).await
     })
-}
-
-/// Requests per second of CPU time. The records are written before the block is over.
-async fn rate(listening: &Listening, request: Request) -> anyhow::Result<f64> {
-    let before = listening.process.cpu()?;
-    storm(listening.address, CONNECTIONS, BLOCK, move |_| request.clone()).await?;
-    listening.process.settle().await?;
-    Ok(BLOCK as f64 / (listening.process.cpu()? - before))
 }

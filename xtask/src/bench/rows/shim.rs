@@ -8,15 +8,19 @@ use serde_json::{Value, json};
 use crate::bench::compare::ratio;
 use crate::bench::http::{Client, Request, wait_listening};
 use crate::bench::lab::{
-    ARGUMENTS, Lab, NODE_ACTION, PYTHON_ACTION, bare_command, free_address, node_launcher, probe,
+    ARGUMENTS, HTTP_JS, Lab, NODE_ACTION, PYTHON_ACTION, bare_command, free_address, node_launcher, probe,
+    rate,
 };
 use crate::bench::stats::{Reading, median};
 
-const HTTP_JS: &str = include_str!("../runtimes/node.js");
 const HTTP_PY: &str = include_str!("../runtimes/python.py");
 const ROUNDS: usize = 40;
 const BLOCK: usize = 250;
 const WARM_UP: usize = 1000;
+const CPU_ROUNDS: usize = 12;
+/// Long enough for the clock of /proc, which ticks a hundred times a second.
+const CPU_BLOCK: usize = 20_000;
+const CONNECTIONS: usize = 8;
 
 pub(super) fn node(lab: &Lab) -> anyhow::Result<Reading> {
     let argv = script(lab, "node", "runtime.js", HTTP_JS)?;
@@ -39,6 +43,21 @@ pub(super) fn tiny(lab: &Lab) -> anyhow::Result<Reading> {
 pub(super) fn node_loop(lab: &Lab) -> anyhow::Result<Reading> {
     let argv = script(lab, "node", "runtime.js", HTTP_JS)?;
     compare(lab, &argv, &node_launcher(), NODE_ACTION, "hello stranger")
+}
+
+/// P2: what a request costs the shim, against a server that answers by itself.
+pub(super) fn per_core(lab: &Lab) -> anyhow::Result<Reading> {
+    let echo = lab.helper("hyper-echo", &[])?;
+    let shim = lab.shim(&lab.echo_loop(), &lab.file("action", "any")?)?;
+    let request = || Request::post("/", ARGUMENTS);
+    lab.block_on(async {
+        probe(&mut Client::connect(shim.address).await?, &request(), "stranger").await?;
+        rate(&shim, CONNECTIONS, CPU_BLOCK, request()).await?;
+        rate(&echo, CONNECTIONS, CPU_BLOCK, request()).await?;
+        let a = async || rate(&shim, CONNECTIONS, CPU_BLOCK, request()).await;
+        let b = async || rate(&echo, CONNECTIONS, CPU_BLOCK, request()).await;
+        ratio(lab.rounds(CPU_ROUNDS), a, b).await
+    })
 }
 
 fn script(lab: &Lab, program: &str, name: &str, source: &str) -> anyhow::Result<Vec<String>> {
