@@ -5,17 +5,18 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use crate::test::Counts;
-use crate::{deny, doc, e2e, lint, package, setup, test, tidy};
+use crate::{deny, doc, e2e, fuzz, lint, package, setup, test, tidy};
 
 type Step = fn(&mut Counts) -> anyhow::Result<()>;
 
-const STEPS: [(&str, Step); 8] = [
+const STEPS: [(&str, Step); 9] = [
     ("setup", |_| setup::run()),
     ("lint", |_| lint::run()),
     ("tidy", |_| tidy::run()),
     ("deny", |_| deny::run(&deny::Args::default())),
     ("test", |counts| test::run(&test::Args::default(), counts)),
     ("e2e", |counts| e2e::run(&e2e::Args::default(), counts)),
+    ("fuzz", |_| fuzz::run(&fuzz::Args::ci())),
     ("doc", |_| doc::run()),
     ("package", |_| package::run()),
 ];

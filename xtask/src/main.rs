@@ -8,6 +8,7 @@ mod ci;
 mod deny;
 mod doc;
 mod e2e;
+mod fuzz;
 mod golden;
 mod image;
 mod lint;
@@ -30,7 +31,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything CI runs: setup, lint, tidy, deny, test, e2e, doc, package.
+    /// Everything CI runs: setup, lint, tidy, deny, test, e2e, fuzz, doc, package.
     Ci,
     /// Check that the programs the tests use are there; as root, install those that are not.
     Setup,
@@ -40,6 +41,8 @@ enum Command {
     Test(test::Args),
     /// Compare the golden files with what the code makes now.
     Golden(golden::Args),
+    /// Run the fuzz targets for a bounded time.
+    Fuzz(fuzz::Args),
     /// Licences, duplicates and sources of the dependencies.
     Deny(deny::Args),
     /// Crate direction, inherited settings, links, leftovers.
@@ -66,6 +69,7 @@ fn main() -> anyhow::Result<()> {
         Command::Lint => lint::run(),
         Command::Test(args) => test::run(&args, &mut test::Counts::default()),
         Command::Golden(args) => golden::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Deny(args) => deny::run(&args),
         Command::Tidy => tidy::run(),
         Command::Doc => doc::run(),

@@ -16,8 +16,9 @@ pub(crate) struct Tool {
     pub(crate) why: &'static str,
 }
 
-const TOOLS: [Tool; 9] = [
+const TOOLS: [Tool; 10] = [
     Tool { program: "cc", probe: "--version", package: "gcc", why: "builds the bundled SQLite" },
+    Tool { program: "c++", probe: "--version", package: "g++", why: "builds libFuzzer" },
     Tool { program: "git", probe: "--version", package: "git", why: "lists the files that tidy reads" },
     Tool { program: "curl", probe: "--version", package: "curl", why: "runs the examples" },
     Tool { program: "zip", probe: "-v", package: "zip", why: "packs the examples" },

@@ -14,6 +14,9 @@ mod code;
 mod container;
 mod error;
 mod fetch;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 #[cfg(feature = "images")]
 pub mod image;

@@ -10,6 +10,9 @@ mod digest;
 mod document;
 mod edit;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod layout;
 mod media;
 mod platform;
