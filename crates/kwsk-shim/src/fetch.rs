@@ -10,12 +10,13 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use kwsk_model::action::StoredCode;
+use kwsk_model::activation::hex;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::resolve;
-use crate::supply::{hex, mismatch};
+use crate::supply::mismatch;
 
 const TRIES: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(100);

@@ -1,12 +1,12 @@
 //! Where an action's code comes from when it is not known beforehand: a mounted file, or a store that is asked for it.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kwsk_model::action::StoredCode;
+use kwsk_model::activation::hex;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
@@ -98,14 +98,6 @@ pub(crate) fn mismatch(place: &str, found: &str, expected: &StoredCode) -> Strin
         "The code at {place} is not the action's: its SHA-256 is {found} and should be {}; create the action anew.",
         expected.sha256
     )
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a string cannot fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
 }
 
 #[cfg(test)]

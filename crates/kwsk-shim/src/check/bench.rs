@@ -1,5 +1,7 @@
 //! What a case works with: the runtime, fresh where there can be a fresh one, and shims on it.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -263,19 +265,22 @@ impl Bench {
             return Err(Stop::skip(reason));
         }
         let Target::Command(argv) = &self.options.target else { return Err(Stop::skip(FRESH)) };
+        let port = if has_port(argv) {
+            free_port().map_err(|error| Stop::skip(format!("there is no free port: {error}")))?
+        } else {
+            self.options.port
+        };
         let command = RuntimeCommand {
             protocol: Protocol::Http,
-            argv: argv.clone(),
-            env: inherited().collect(),
+            argv: argv.iter().map(|arg| arg.replace(PORT, &port.to_string())).collect(),
+            env: BTreeMap::new(),
             prewarm: false,
             concurrent: self.is_concurrent(),
         };
         let runtime = Runtime { sentinelled: self.options.sentinels, ..Runtime::new("check", command) };
-        if has_port(argv) {
-            return Ok(runtime);
-        }
+        // The command may name files as one does here.
         let cwd = std::env::current_dir().unwrap_or_else(|_| "/".into());
-        Ok(runtime.at_home(Home { env: Vec::new(), cwd, port: self.options.port }))
+        Ok(runtime.at_home(Home { env: inherited(), cwd, port }))
     }
 }
 
@@ -283,7 +288,8 @@ impl Pads {
     async fn new() -> Result<Self, CheckError> {
         let root = tempfile::tempdir().map_err(CheckError::Temporary)?;
         let mut sandbox = Sandbox::new(root.path().join("work"));
-        if let Some((_, path)) = inherited().find(|(name, _)| name == "PATH") {
+        let path = inherited().into_iter().find(|(name, _)| name == "PATH");
+        if let Some(path) = path.and_then(|(_, path)| path.into_string().ok()) {
             sandbox.path = path;
         }
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -293,11 +299,8 @@ impl Pads {
 }
 
 /// Our environment, as an image's own would be; without the port, which is the shim's.
-fn inherited() -> impl Iterator<Item = (String, String)> {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    std::env::vars_os().filter_map(text).filter(|(name, _)| name != "PORT")
+fn inherited() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| name != "PORT").collect()
 }
 
 /// A context with an activation id of its own.

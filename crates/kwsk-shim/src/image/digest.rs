@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use kwsk_model::activation::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha512};
 
@@ -109,10 +110,6 @@ impl Hasher {
             Self::Sha512(hasher) => Digest(format!("sha512:{}", hex(&hasher.finalize()))),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

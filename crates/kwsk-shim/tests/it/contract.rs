@@ -290,6 +290,25 @@ async fn the_command_says_it_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_runtime_starts_where_the_command_is_given() {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kwsk-shim"));
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/runtimes")).kill_on_drop(true);
+    command.args([
+        "check",
+        "--image-cmd",
+        "node nodejs.js {port}",
+        "--language",
+        "nodejs",
+        "--filter",
+        "result",
+    ]);
+    let seen = command.output().await.unwrap();
+    let text = String::from_utf8(seen.stdout).unwrap();
+    assert_eq!(seen.status.code(), Some(0), "{text}");
+    assert!(text.contains("ok    exec/result") && text.contains("ok    attach/result"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_command_refuses_nonsense() {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let taken = listener.local_addr().unwrap().port().to_string();
