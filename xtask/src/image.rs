@@ -10,6 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 
+use crate::setup;
 use crate::workspace::{self, cargo, output, root, target_dir};
 
 /// Build kwsk's container images, as OCI image layouts.
@@ -91,6 +92,7 @@ pub(crate) struct Images<'a> {
 impl<'a> Images<'a> {
     /// Builds the programs; images go to `out`, those of runtimes on top of `base` if there is one.
     pub(crate) fn prepare(out: &'a Path, base: Option<&'a str>) -> anyhow::Result<Self> {
+        setup::package_lists()?;
         workspace::run(&mut cargo(&["build", "--locked", "-p", "kwsk-shim"]))?;
         let target = host()?;
         let shim = shim()?;

@@ -1,8 +1,11 @@
 //! The programs that kwsk's tests use beside Rust.
 
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Command, Stdio};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
 use crate::workspace;
 
@@ -61,7 +64,44 @@ pub(crate) fn need(tools: &[Tool]) -> anyhow::Result<()> {
     install.args(["install", "--yes", "--no-install-recommends"]).env("DEBIAN_FRONTEND", "noninteractive");
     install.args(missing.iter().map(|tool| tool.package));
     workspace::run(Command::new("apt-get").arg("update"))?;
+    let _policy = Policy::start_nothing()?;
     workspace::run(&mut install)
+}
+
+/// Makes sure that apt knows what there is to install.
+pub(crate) fn package_lists() -> anyhow::Result<()> {
+    let lists = fs::read_dir("/var/lib/apt/lists").into_iter().flatten().flatten();
+    let mut names = lists.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    if names.any(|name| name.contains("_Packages")) {
+        return Ok(());
+    }
+    workspace::run(Command::new("apt-get").arg("update"))
+}
+
+/// Debian starts the daemons it installs. Ours are started by those who need them.
+struct Policy(Option<&'static str>);
+
+impl Policy {
+    fn start_nothing() -> anyhow::Result<Self> {
+        const FILE: &str = "/usr/sbin/policy-rc.d";
+        match fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(FILE) {
+            // 101 is "forbidden by policy".
+            Ok(mut file) => file.write_all(b"#!/bin/sh\nexit 101\n")?,
+            // The machine has a policy of its own.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Self(None)),
+            Err(error) => return Err(error).with_context(|| format!("cannot write {FILE}")),
+        }
+        Ok(Self(Some(FILE)))
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        if let Some(file) = self.0 {
+            // What is left of it is seen by the next installation.
+            fs::remove_file(file).ok();
+        }
+    }
 }
 
 impl Tool {
