@@ -16,7 +16,7 @@ use crate::workspace::{self, cargo, output, root, target_dir};
 /// Build kwsk's container images, as OCI image layouts.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Push them, as REGISTRY/PREFIX/<name>:<version>
+    /// Push them, as REGISTRY/PREFIX/NAME:VERSION
     #[arg(long, value_name = "REGISTRY/PREFIX")]
     push: Option<String>,
     /// Only these
