@@ -211,7 +211,7 @@ struct Pair {
     shim: Shim,
     mark: PathBuf,
     pad: Pad,
-    _runtime: Option<Running>,
+    runtime: Option<Running>,
 }
 
 impl Pair {
@@ -234,7 +234,14 @@ impl Pair {
                 (Arc::new(Runtime::attached("test:1", address, true)), Some(process))
             }
         };
-        Self { shim: pad.shim(&runtime, spec), mark, pad, _runtime: process }
+        Self { shim: pad.shim(&runtime, spec), mark, pad, runtime: process }
+    }
+
+    /// Ends everything; a runtime of someone else's first, since it writes its marks to the end.
+    async fn close(self) {
+        self.shim.stop().await;
+        drop(self.runtime);
+        self.pad.close().await;
     }
 
     fn marks(&self, what: &str) -> usize {
@@ -313,8 +320,7 @@ async fn one(manner: &'static str, mode: Mode, text: &'static str) {
     for pid in daemons.lines().filter_map(|line| line.strip_prefix("daemon ")) {
         end_daemon(pid.parse().unwrap());
     }
-    pair.shim.stop().await;
-    pair.pad.close().await;
+    pair.close().await;
 }
 
 fn end_daemon(pid: i32) {
@@ -363,8 +369,7 @@ async fn closed_connections_lose_no_run_and_repeat_none() {
             until("the end of the connection", || pair.marks("closed") > n).await;
         }
         assert_eq!((pair.marks("run"), pair.marks("init")), (30, 1), "{mode:?}");
-        pair.shim.stop().await;
-        pair.pad.close().await;
+        pair.close().await;
     }
 }
 
@@ -386,8 +391,7 @@ async fn closing_connections_repeat_no_run() {
                 break;
             }
         }
-        pair.shim.stop().await;
-        pair.pad.close().await;
+        pair.close().await;
     }
 }
 
@@ -406,8 +410,7 @@ async fn one_that_shuts_down_takes_no_run_with_it() {
             // Nobody here can start another: the platform's fault, not the action's.
             Mode::Attach => assert_eq!(report.response.outcome, Outcome::WhiskError, "{report:?}"),
         }
-        pair.shim.stop().await;
-        pair.pad.close().await;
+        pair.close().await;
     }
 }
 
@@ -426,8 +429,7 @@ async fn a_smuggled_answer_is_nobodys() {
             until("the smuggled answer", || manner == "smuggles" || pair.marks("smuggled") > n).await;
         }
         assert_eq!(pair.marks("run"), 10, "{manner}, {mode:?}");
-        pair.shim.stop().await;
-        pair.pad.close().await;
+        pair.close().await;
     }
 }
 
@@ -443,7 +445,7 @@ async fn a_forged_sentinel_mixes_no_logs() {
             .map(|stream| ["after", "before"].map(|end| format!("{stream}{name} {end}")));
         assert_eq!(lines, wanted.concat());
     }
-    pair.pad.close().await;
+    pair.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -458,7 +460,7 @@ async fn who_ignores_sigterm_ends_all_the_same() {
     let began = Instant::now();
     pair.shim.stop().await;
     assert!(!is_alive(pid.into()) && began.elapsed() < Duration::from_secs(5));
-    pair.pad.close().await;
+    pair.close().await;
 }
 
 const FLOODED: &str = "KWSK_TEST_FLOODED";
@@ -481,7 +483,7 @@ async fn a_shim_to_be_flooded() {
     assert_eq!(report.logs.len(), 101, "a hundred lines fit");
     println!("{FLOODED} {} {}", peak_kilobytes() - before, report.logs[100]);
     assert!(!pair.shim.is_warm(), "its logs are incomplete");
-    pair.pad.close().await;
+    pair.close().await;
 }
 
 fn peak_kilobytes() -> u64 {
@@ -545,8 +547,7 @@ async fn with_concurrency_1_runs_are_alone() {
             assert_eq!(ok(&report), json!({"inside": 1}), "{mode:?}");
         }
         assert_eq!((pair.marks("run"), pair.marks("init")), (40, 1), "{mode:?}");
-        pair.shim.stop().await;
-        pair.pad.close().await;
+        pair.close().await;
     }
 }
 
@@ -560,8 +561,7 @@ async fn with_concurrency_100_all_are_in_flight() {
             }
         }
         assert_eq!((pair.marks("run"), pair.marks("init")), (200, 1), "{mode:?}");
-        pair.shim.stop().await;
-        pair.pad.close().await;
+        pair.close().await;
     }
 }
 
@@ -587,8 +587,7 @@ async fn a_thousand_first_calls() {
         }
         for pair in pairs {
             assert_eq!((pair.marks("run"), pair.marks("init")), (calls, 1), "{mode:?}");
-            pair.shim.stop().await;
-            pair.pad.close().await;
+            pair.close().await;
         }
     }
 }
